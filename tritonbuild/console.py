@@ -1,0 +1,149 @@
+"""What tritonbuild says to people: steps, warnings and errors on stderr, data on stdout.
+
+Recipes, paths and tool output are printed without rich markup: a compiler line such as
+`[/usr/lib]` would otherwise vanish or crash the printer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console
+    from rich.status import Status
+
+    from tritonbuild.errors import TritonBuildError
+
+
+class Terminal:
+    """The process's one pair of output streams, and how much to say on them.
+
+    A process has one stdout and one stderr, so one instance (`terminal`) is made below.
+    """
+
+    def __init__(self) -> None:
+        self.verbosity = 0
+        self._status: Status | None = None
+        self._titles: list[str] = []
+        self._lock = threading.RLock()
+
+    def configure(self, *, verbosity: int) -> None:
+        """Set how much is said: -1 errors only, 0 steps, 1 commands too."""
+        self.verbosity = verbosity
+
+    def _err(self) -> Console:
+        from rich.console import Console
+
+        return Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    def output(self, text: str) -> None:
+        """Print data: what a caller may pipe into another program."""
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+
+    def table(
+        self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None
+    ) -> None:
+        """Print a table of data on stdout, as wide as it needs when nobody looks."""
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*columns, title=title, box=None, pad_edge=False, title_justify="left")
+        for row in rows:
+            table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+        width = None if sys.stdout.isatty() else 200
+        Console(markup=False, highlight=False, emoji=False, width=width).print(table)
+
+    def _say(self, text: str, style: str = "") -> None:
+        if sys.stderr.isatty() and "NO_COLOR" not in os.environ and style:
+            self._err().print(text, style=style)
+        else:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+    def info(self, text: str) -> None:
+        """Say what is going on."""
+        if self.verbosity >= 0:
+            self._say(text)
+
+    def detail(self, text: str) -> None:
+        """Say it only to those who asked for more (-v)."""
+        if self.verbosity >= 1:
+            self._say(text, "dim")
+
+    def warning(self, text: str) -> None:
+        """Say what may bite later."""
+        self._say(f"warning: {text}", "yellow")
+
+    def error(self, err: TritonBuildError) -> None:
+        """Print an error and, once and last, its hint."""
+        self._say(f"error: {err.message}", "bold red")
+        if err.hint:
+            self._say(f"hint: {err.hint}", "cyan")
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Show a running step: on a live line on a terminal, by plain lines elsewhere.
+
+        Steps may run side by side in threads.
+        """
+        if self.verbosity < 0:
+            yield
+            return
+        started = time.monotonic()
+        self._begin(title)
+        mark, style = "✗", "red"
+        try:
+            yield
+            mark, style = "✓", "green"
+        finally:
+            self._end(title)
+            self._say(f"{mark} {title} ({time.monotonic() - started:.1f} s)", style)
+
+    def _begin(self, title: str) -> None:
+        with self._lock:
+            self._titles.append(title)
+            if sys.stderr.isatty() and self.verbosity == 0:
+                if self._status is None:
+                    self._status = self._err().status("")
+                    self._status.start()
+                self._status.update("  ·  ".join(self._titles))
+            else:
+                self._say(f"… {title}")
+
+    def _end(self, title: str) -> None:
+        with self._lock:
+            self._titles.remove(title)
+            if self._status is not None and self._titles:
+                self._status.update("  ·  ".join(self._titles))
+            elif self._status is not None:
+                self._status.stop()
+                self._status = None
+
+    def progress(self, text: str) -> None:
+        """Say where the running step is."""
+        with self._lock:
+            if self._status is not None:
+                self._status.update("  ·  ".join([*self._titles[:-1], text]))
+                return
+        self.detail(text)
+
+
+_STYLES = {
+    "ok": "green",
+    "pass": "green",
+    "missing": "red",
+    "fail": "red",
+    "warn": "yellow",
+    "skip": "yellow",
+}
+
+terminal = Terminal()
