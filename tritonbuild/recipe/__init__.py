@@ -1,0 +1,1 @@
+"""Recipes: what may be said in them, and how they are read."""

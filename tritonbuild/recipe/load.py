@@ -1,0 +1,265 @@
+"""Find, read and validate recipes; a folder of the user's overlays the shipped ones by name.
+
+Every problem of every file that was asked for is reported at once, as `file:line: what`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+
+from tritonbuild.errors import RecipeError
+from tritonbuild.paths import data_dir
+from tritonbuild.recipe.model import (
+    RECIPE_KINDS,
+    Board,
+    Component,
+    Mirror,
+    OperatingSystem,
+    Patch,
+    Recipe,
+    Release,
+)
+from tritonbuild.recipe.yaml import Document, read_document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic import BaseModel
+    from pydantic_core import ErrorDetails
+
+    from tritonbuild.recipe.yaml import KeyPath
+
+R = TypeVar("R", bound=Recipe)
+
+# What users call one recipe of each kind, for messages.
+NOUNS = {
+    "releases": "release",
+    "components": "component",
+    "boards": "board",
+    "os": "operating system",
+    "mirrors": "mirror",
+}
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean "x"?` where something known is close to a name, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+@dataclass
+class RecipeBook:
+    """All recipes within reach: the shipped ones and, over them, the user's.
+
+    Attributes:
+        folders: Recipe folders, the most important first; each holds `boards/`, `releases/`...
+    """
+
+    folders: tuple[Path, ...]
+    _loaded: dict[tuple[str, str], Recipe] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, user_dir: Path | None = None) -> RecipeBook:
+        """Open the shipped recipes under `user_dir`, or under ./recipes where that is one.
+
+        Raises:
+            RecipeError: `user_dir` was named and is no folder.
+        """
+        shipped = data_dir("recipes")
+        if user_dir is not None:
+            if not user_dir.is_dir():
+                msg = f"{user_dir}: no such folder"
+                raise RecipeError(msg, hint="--recipes takes a folder with boards/, components/...")
+            return cls((user_dir.resolve(), shipped))
+        local = Path("recipes").resolve()
+        if local.is_dir() and local != shipped.resolve():
+            return cls((local, shipped))
+        return cls((shipped,))
+
+    def names(self, kind: str) -> list[str]:
+        """Return the names of all recipes of a kind (`boards`, `components`, ...), sorted."""
+        found = {path.stem for folder in self.folders for path in folder.glob(f"{kind}/*.yaml")}
+        return sorted(found)
+
+    def origin(self, kind: str, name: str) -> Path:
+        """Return the file that a recipe is read from.
+
+        Raises:
+            RecipeError: There is none of that name; close names are offered.
+        """
+        for folder in self.folders:
+            path = folder / kind / f"{name}.yaml"
+            if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) and path.is_file():
+                _check_inside(path, folder)
+                return path
+        names = self.names(kind)
+        msg = f'unknown {NOUNS[kind]} "{name}"{suggest(name, names)}'
+        raise RecipeError(msg, hint=f"known: {', '.join(names)}")
+
+    def release(self, name: str) -> Release:
+        """Load a release."""
+        return self._get("releases", name, Release)
+
+    def component(self, name: str) -> Component:
+        """Load a component."""
+        return self._get("components", name, Component)
+
+    def board(self, name: str) -> Board:
+        """Load a board."""
+        return self._get("boards", name, Board)
+
+    def operating_system(self, name: str) -> OperatingSystem:
+        """Load an operating system."""
+        return self._get("os", name, OperatingSystem)
+
+    def mirror(self, name: str) -> Mirror:
+        """Load a mirror."""
+        return self._get("mirrors", name, Mirror)
+
+    def get(self, kind: str, name: str) -> Recipe:
+        """Load a recipe of any kind.
+
+        Raises:
+            RecipeError: It does not exist or is not valid.
+        """
+        return self._get(kind, name, RECIPE_KINDS[kind])
+
+    def _get(self, kind: str, name: str, model: type[R]) -> R:
+        found = self._loaded.get((kind, name))
+        if found is None:
+            found = load_file(self.origin(kind, name), model)
+            self._loaded[kind, name] = found
+        assert isinstance(found, model)
+        return found
+
+
+def load_file(path: Path, model: type[R]) -> R:
+    """Read and validate one recipe file.
+
+    Raises:
+        RecipeError: With every problem of the file, each as `file:line: where: what`.
+    """
+    recipe = _validate(path, model)
+    if recipe.name != path.stem:
+        msg = f'{path}:1: name: is "{recipe.name}", but the file is called {path.name}'
+        raise RecipeError(msg, hint="a recipe is found by its file name, so the two must agree")
+    return recipe
+
+
+def load_patch(relative: str) -> Patch:
+    """Load a patch by its path below patches/, such as `python/boost-mirror.yaml`.
+
+    Raises:
+        RecipeError: It does not exist, lies outside, or is not valid.
+    """
+    folder = data_dir("patches")
+    path = folder / relative
+    _check_inside(path, folder)
+    return _validate(path, Patch)
+
+
+M = TypeVar("M", bound="BaseModel")
+
+
+def _validate(path: Path, model: type[M]) -> M:
+    document = read_document(path)
+    problems = [(line, message) for line, message in document.problems]
+    try:
+        recipe = model.model_validate(document.data)
+    except ValidationError as err:
+        problems += [_explain(detail, document, model) for detail in err.errors()]
+    else:
+        if not problems:
+            return recipe
+    lines = [f"{path}:{line}: {message}" for line, message in sorted(set(problems))]
+    raise RecipeError("\n".join(lines), hint="`tritonbuild schema` says what may stand where")
+
+
+def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -> tuple[int, str]:
+    """Turn one of pydantic's findings into (line, message)."""
+    path: KeyPath = detail["loc"]
+    line = document.find_line(path)
+    where = ".".join(str(part) for part in path) or "the file"
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        known = _known_keys(model, path[:-1])
+        key = str(path[-1])
+        return line, f"{where}: unknown key{suggest(key, known) or f' (known: {_join(known)})'}"
+    if kind == "missing":
+        return line, f"{where}: missing"
+    found = detail["input"]
+    shown = f", not {found!r}" if isinstance(found, str) else f", not {_kind_of(found)}"
+    message = detail["msg"].removeprefix("Value error, ")
+    message = re.sub(r"^Input should be an? ", "should be a ", message)
+    return line, f"{where}: {message}{shown if len(shown) < 200 else ''}"
+
+
+def _kind_of(value: object) -> str:
+    names = {dict: "a mapping", list: "a list", type(None): "nothing"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _join(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _known_keys(model: type[BaseModel], path: KeyPath) -> list[str]:
+    """Return the keys that may stand at a place in a recipe, from the model's JSON Schema."""
+    schema = _schema_of(model)
+    node: dict[str, object] = schema
+    for part in path:
+        node = _step_into(schema, node, part)
+    properties = _resolve(schema, node).get("properties", {})
+    return list(properties) if isinstance(properties, dict) else []
+
+
+@functools.cache
+def _schema_of(model: type[BaseModel]) -> dict[str, object]:
+    return model.model_json_schema(by_alias=True)
+
+
+def _resolve(schema: dict[str, object], node: dict[str, object]) -> dict[str, object]:
+    """Follow $ref, and the first object of an anyOf."""
+    options = node.get("anyOf")
+    if isinstance(options, list):
+        node = next((o for o in options if o.get("type") != "null"), {})
+    ref = node.get("$ref")
+    if isinstance(ref, str):
+        definitions = schema.get("$defs")
+        assert isinstance(definitions, dict)
+        found = definitions[ref.rsplit("/", 1)[1]]
+        assert isinstance(found, dict)
+        return found
+    return node
+
+
+def _step_into(
+    schema: dict[str, object], node: dict[str, object], part: str | int
+) -> dict[str, object]:
+    node = _resolve(schema, node)
+    if isinstance(part, int):
+        inner = node.get("items", {})
+    else:
+        properties = node.get("properties", {})
+        inner = properties.get(part) if isinstance(properties, dict) else None
+        inner = inner or node.get("additionalProperties", {})
+    return inner if isinstance(inner, dict) else {}
+
+
+def _check_inside(path: Path, folder: Path) -> None:
+    """Refuse a recipe that is reached through a link or `..` out of its folder.
+
+    Raises:
+        RecipeError: The file lies elsewhere.
+    """
+    real, inside = path.resolve(), folder.resolve()
+    if not real.is_relative_to(inside):
+        msg = f"{path}: leads outside of its folder, to {real}"
+        raise RecipeError(msg, hint=f"copy the file into {inside}")
