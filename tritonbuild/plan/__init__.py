@@ -1,0 +1,1 @@
+"""From recipes and a request to the steps that will be taken; pure."""

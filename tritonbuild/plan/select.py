@@ -1,0 +1,134 @@
+"""From what the user asked for to names that exist and go together."""
+
+from __future__ import annotations
+
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING
+
+from tritonbuild.errors import RecipeError, UsageError
+from tritonbuild.plan.model import Executor, Request, Selection
+from tritonbuild.recipe.load import suggest
+from tritonbuild.recipe.model import ProviderKind
+
+if TYPE_CHECKING:
+    from tritonbuild.recipe.load import RecipeBook
+    from tritonbuild.recipe.model import Board, Component
+
+
+def resolve_selection(book: RecipeBook, request: Request) -> Selection:
+    """Decide everything that the request left open, from the recipes.
+
+    Raises:
+        RecipeError: Something that was named does not exist, or requirements go in a circle.
+        UsageError: Things that exist but do not go together.
+    """
+    board = book.board(request.board)
+    release = book.release(request.release or board.release)
+    provider = request.provider or ProviderKind.SOURCE
+    if provider is ProviderKind.WHEEL and request.executor is not None:
+        msg = "--executor does not go with --from wheel: nothing is compiled"
+        raise UsageError(msg, hint="leave --executor out")
+    book.mirror(request.mirror)
+    components, added = _resolve_components(book, board, request.components, provider)
+    return Selection(
+        board=board.name,
+        arch=board.arch,
+        os=_choose_os(book, board, request.os),
+        release=release.name,
+        provider=provider,
+        executor=(request.executor or Executor.NATIVE) if provider is ProviderKind.SOURCE else None,
+        components=components,
+        added=added,
+        mirror=request.mirror,
+        settings=request.settings,
+    )
+
+
+def _choose_os(book: RecipeBook, board: Board, wanted: str | None) -> str:
+    name = wanted or board.os[0]
+    if name not in board.os:
+        known = book.names("os")
+        if name in known:
+            msg = f"{board.name} has no recipe for {name}"
+        else:
+            msg = f'unknown operating system "{name}"{suggest(name, board.os)}'
+        raise RecipeError(msg, hint=f"{board.name} knows: {', '.join(board.os)}")
+    return book.operating_system(name).name
+
+
+def _resolve_components(
+    book: RecipeBook, board: Board, wanted: tuple[str, ...], provider: ProviderKind
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the components with all that they require, in order, and who required what."""
+    chosen = list(dict.fromkeys(wanted or board.components))
+    added: dict[str, str] = {}
+    graph: dict[str, tuple[str, ...]] = {}
+    queue = list(chosen)
+    while queue:
+        name = queue.pop(0)
+        if name in graph:
+            continue
+        graph[name] = requirements_of(book, name, provider)
+        for required in graph[name]:
+            if required not in chosen:
+                added.setdefault(required, name)
+            queue.append(required)
+    rank = {name: index for index, name in enumerate([*added, *chosen])}
+    return tuple(_sort(graph, rank)), added
+
+
+def _sort(graph: dict[str, tuple[str, ...]], rank: dict[str, int]) -> list[str]:
+    sorter = TopologicalSorter(graph)
+    try:
+        sorter.prepare()
+    except CycleError as err:
+        circle = " → ".join(reversed(err.args[1]))
+        msg = f"components require each other in a circle: {circle}"
+        raise RecipeError(msg, hint="take one of the `requires` out") from None
+    ordered: list[str] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready(), key=rank.__getitem__)
+        ordered += ready
+        sorter.done(*ready)
+    return ordered
+
+
+def requirements_of(book: RecipeBook, name: str, provider: ProviderKind) -> tuple[str, ...]:
+    """Return what a component requires, with what it inherits.
+
+    Raises:
+        UsageError: It is abstract, or does not come from this provider.
+    """
+    component = book.component(name)
+    if component.abstract:
+        msg = f'"{name}" is only there for other components to extend'
+        raise UsageError(msg, hint=f"known: {', '.join(selectable(book))}")
+    if not component.provides(provider):
+        msg = f"{name} does not come from {provider}"
+        other = next((kind for kind in ProviderKind if component.provides(kind)), None)
+        raise UsageError(msg, hint=f"use --from {other}, or leave {name} out")
+    required = [r for part in lineage(book, component) for r in part.requires]
+    if provider is ProviderKind.WHEEL and component.wheel:
+        required += component.wheel.requires
+    return tuple(dict.fromkeys(required))
+
+
+def selectable(book: RecipeBook) -> list[str]:
+    """Return the components that --component takes."""
+    return [name for name in book.names("components") if not book.component(name).abstract]
+
+
+def lineage(book: RecipeBook, component: Component) -> list[Component]:
+    """Return a component and all that it extends, itself first.
+
+    Raises:
+        RecipeError: It extends itself in a circle.
+    """
+    found = [component]
+    while (parent := found[-1].extends) is not None:
+        if parent in [part.name for part in found]:
+            circle = " → ".join([*(part.name for part in found), parent])
+            msg = f"components extend each other in a circle: {circle}"
+            raise RecipeError(msg, hint="take one of the `extends` out")
+        found.append(book.component(parent))
+    return found

@@ -1,0 +1,139 @@
+"""The steps of `--from wheel`: nothing is compiled, everything is pinned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tritonbuild.errors import RecipeError
+from tritonbuild.plan.model import Step, StepKind
+
+if TYPE_CHECKING:
+    from tritonbuild.plan.model import Selection
+    from tritonbuild.recipe.load import RecipeBook
+    from tritonbuild.recipe.model import Component, OperatingSystem, Release
+
+
+def plan_wheel_steps(book: RecipeBook, selection: Selection) -> tuple[Step, ...]:
+    """Return root, fetches, assembly and verification.
+
+    Raises:
+        RecipeError: The release has no wheel for the operating system's Python.
+    """
+    system = book.operating_system(selection.os)
+    release = book.release(selection.release)
+    _check_python(system, release)
+    components = [book.component(name) for name in selection.components]
+    root = _plan_root(book, selection, system)
+    fetches = _plan_fetches(book, selection, components, release, system)
+    assembly = _plan_assembly(components, selection, system, fetches, release)
+    verify = Step(
+        id="verify",
+        kind=StepKind.VERIFY,
+        title="check every ELF file of the tree against the board's system",
+        why="a library that is missing or too new would be found on the board only",
+        needs=(root.id, assembly.id),
+        details={
+            "arch": selection.arch,
+            "glibc": system.glibc,
+            "glibcxx": system.glibcxx,
+            "base_libraries": dict(system.base_libraries),
+            "bundled": {name: list(libs) for name, libs in system.bundled_packages.items()},
+        },
+    )
+    return (root, *fetches, assembly, verify)
+
+
+def _check_python(system: OperatingSystem, release: Release) -> None:
+    if system.python not in release.pythons:
+        msg = (
+            f"{release.name} has a python backend stub for Python {', '.join(release.pythons)}, "
+            f"and {system.name} has Python {system.python}"
+        )
+        raise RecipeError(msg, hint="choose another --os or --release, or build from source")
+
+
+def _plan_root(book: RecipeBook, selection: Selection, system: OperatingSystem) -> Step:
+    mirror = book.mirror(selection.mirror)
+    return Step(
+        id="root",
+        kind=StepKind.ROOT,
+        title=f"unpack {system.summary} for {selection.arch}",
+        why="the tree is checked against the board's own libraries, and smoke runs the server there",
+        details={
+            "distribution": system.distribution,
+            "suite": system.suite,
+            "arch": selection.arch,
+            "packages": list(system.base_packages),
+            "bundled": {name: list(libs) for name, libs in system.bundled_packages.items()},
+            "mirror": mirror.apt.get(system.distribution),
+        },
+    )
+
+
+def _plan_fetches(
+    book: RecipeBook,
+    selection: Selection,
+    components: list[Component],
+    release: Release,
+    system: OperatingSystem,
+) -> list[Step]:
+    users: dict[str, list[str]] = {}
+    for component in components:
+        for wheel in component.wheel.wheels if component.wheel else ():
+            users.setdefault(wheel, []).append(component.name)
+    index = book.mirror(selection.mirror).pypi
+    steps = []
+    for name, names in users.items():
+        pin = release.wheels.get(name)
+        file = pin.find_file(system.python) if pin else None
+        if pin is None or file is None:
+            msg = f"{release.name} pins no wheel of {name} for Python {system.python}"
+            raise RecipeError(msg, hint=f"add it under wheels: in releases/{release.name}.yaml")
+        details: dict[str, object] = {
+            "distribution": name,
+            "filename": file.filename,
+            "sha256": file.sha256,
+            "python": system.python,
+            "license": pin.license,
+            "index": index,
+        }
+        version = file.filename.split("-")[1]
+        why = f"for {', '.join(names)}: {pin.why}"
+        steps.append(
+            Step(f"fetch-{name}", StepKind.FETCH, f"fetch {name} {version}", why, details=details)
+        )
+    return steps
+
+
+def _plan_assembly(
+    components: list[Component],
+    selection: Selection,
+    system: OperatingSystem,
+    fetches: list[Step],
+    release: Release,
+) -> Step:
+    parts = [
+        {
+            "component": component.name,
+            "layout": [part.model_dump() for part in component.wheel.layout],
+            "templates": list(component.wheel.templates),
+            "artefacts": list(component.artefacts.get(selection.provider, ())),
+        }
+        for component in components
+        if component.wheel
+    ]
+    return Step(
+        id="assemble",
+        kind=StepKind.ASSEMBLE,
+        title="assemble /opt/tritonserver",
+        why="one tree that needs nothing installed on the board and that can be moved",
+        needs=("root", *(step.id for step in fetches)),
+        details={
+            "parts": parts,
+            "python": system.python,
+            "arch": selection.arch,
+            "bundled": {name: list(libs) for name, libs in system.bundled_packages.items()},
+            "triton_version": release.triton_version,
+            "date": release.date,
+        },
+    )
