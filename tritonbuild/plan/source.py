@@ -6,6 +6,7 @@ script that it rendered for r23.12. What tritonbuild adds carries a note that sa
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tritonbuild.errors import RecipeError
@@ -56,20 +57,36 @@ def _plan_core(
     server_dir: PurePosixPath,
 ) -> list[Step]:
     release = book.release(selection.release)
+    component = book.component("core")
     work = build_dir / "tritonserver" / "build"
     fetch = Step(
         "fetch-core", StepKind.FETCH, f"fetch the server's sources, {release.tag}",
         "the core is built from the server's own repository", "core",
         commands=_fetch_server(release, str(server_dir)),
     )  # fmt: skip
-    configure = _configure("core", work, (*arguments, str(server_dir)), ("fetch-core",))
-    build = _build("core", jobs)
+    configure = _configure("core", work, (*arguments, str(server_dir)), ())
+    steps = _chain(
+        fetch,
+        *_plan_patches(component, "fetch", server_dir),
+        configure,
+        *_plan_patches(component, "configure", server_dir),
+        _build("core", jobs),
+    )
+    prefix = build_dir / "tritonserver" / "install"
     install = Step(
         "install-core", StepKind.INSTALL, "copy the core into the tree",
-        "what the board needs of what was built", "core", (build.id,),
-        _install_core(build_dir / "tritonserver" / "install", build_dir, server_dir),
+        "what the board needs of what was built", "core", (steps[-1].id,),
+        _install_core(prefix, build_dir, server_dir),
     )  # fmt: skip
-    return [fetch, configure, build, install]
+    return [*steps, install]
+
+
+def _chain(*steps: Step) -> list[Step]:
+    """Let each step need the one before it, besides what it needs already."""
+    chained = [steps[0]]
+    for step in steps[1:]:
+        chained.append(replace(step, needs=(chained[-1].id, *step.needs)))
+    return chained
 
 
 def _fetch_server(release: Release, server_dir: str) -> tuple[Command, ...]:
@@ -130,24 +147,24 @@ def _plan_backend(
     name = component.name
     clone = source.clone
     tag = clone.tag or book.release(selection.release).tag
-    steps = [
-        Step(
-            f"fetch-{name}", StepKind.FETCH, f"fetch the {name} backend's sources, {tag}",
-            f"{component.summary}", name, commands=_fetch_backend(clone, tag, build_dir),
-        )
-    ]  # fmt: skip
-    steps += _plan_patches(component, steps[-1].id, build_dir / clone.directory)
-    work = build_dir / clone.directory / "build"
-    steps.append(_configure(name, work, (*arguments, ".."), (steps[-1].id, "install-core")))
-    steps.append(_build(name, jobs))
-    install = _install_backend(component, build_dir, clone.directory)
-    steps.append(
-        Step(
-            f"install-{name}", StepKind.INSTALL, f"copy the {name} backend into the tree",
-            "what the board needs of what was built", name, (steps[-1].id,), install,
-        )
+    folder = build_dir / clone.directory
+    fetch = Step(
+        f"fetch-{name}", StepKind.FETCH, f"fetch the {name} backend's sources, {tag}",
+        component.summary, name, commands=_fetch_backend(clone, tag, build_dir),
     )  # fmt: skip
-    return steps
+    install = Step(
+        f"install-{name}", StepKind.INSTALL, f"copy the {name} backend into the tree",
+        "what the board needs of what was built", name,
+        commands=_install_backend(component, build_dir, clone.directory),
+    )  # fmt: skip
+    return _chain(
+        fetch,
+        *_plan_patches(component, "fetch", folder),
+        _configure(name, folder / "build", (*arguments, ".."), ("install-core",)),
+        *_plan_patches(component, "configure", folder),
+        _build(name, jobs),
+        install,
+    )
 
 
 def _fetch_backend(clone: GitClone, tag: str, build_dir: PurePosixPath) -> tuple[Command, ...]:
@@ -161,10 +178,13 @@ def _fetch_backend(clone: GitClone, tag: str, build_dir: PurePosixPath) -> tuple
     )
 
 
-def _plan_patches(component: Component, before: str, folder: PurePosixPath) -> list[Step]:
+def _plan_patches(component: Component, moment: str, folder: PurePosixPath) -> list[Step]:
+    """Return a step for each patch that belongs after `moment` (fetch or configure)."""
     steps = []
     for relative in component.source.patches if component.source else ():
         patch = load_patch(relative)
+        if patch.after != moment:
+            continue
         commands = tuple(
             Command(
                 ("tritonbuild_edit", str(folder / edit.file), str(edit.count), edit.old, edit.new),
@@ -172,11 +192,13 @@ def _plan_patches(component: Component, before: str, folder: PurePosixPath) -> l
             )
             for edit in patch.edits
         )
-        identifier = "patch-" + relative.replace("/", "-").removesuffix(".yaml").replace(".", "-")
+        # Components may share a patch, and their steps may not share an id.
+        stem = relative.removesuffix(".yaml").removeprefix(f"{component.name}/")
+        identifier = f"patch-{component.name}-{stem}".replace("/", "-").replace(".", "-")
         steps.append(
             Step(
                 identifier, StepKind.PATCH, patch.summary, patch.why, component.name,
-                (before,), commands,
+                commands=commands,
             )
         )  # fmt: skip
     return steps
@@ -199,8 +221,8 @@ def _configure(
 def _build(component: str, jobs: int) -> Step:
     return Step(
         f"build-{component}", StepKind.BUILD, f"build {component} with {jobs} jobs",
-        "compile, and install below the build folder", component, (f"configure-{component}",),
-        (Command(("make", f"-j{jobs}", "VERBOSE=1", "install")),),
+        "compile, and install below the build folder", component,
+        commands=(Command(("make", f"-j{jobs}", "VERBOSE=1", "install")),),
     )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""From a plan to scripts that run without tritonbuild; pure."""
