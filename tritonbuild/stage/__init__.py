@@ -1,0 +1,1 @@
+"""The tree that becomes /opt/tritonserver: assembled, checked, packed."""

@@ -1,0 +1,172 @@
+"""From wheels and templates to one /opt/tritonserver tree that can be moved."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tritonbuild.errors import AssembleError, HostError
+from tritonbuild.paths import data_dir, make_dir, write_text
+from tritonbuild.sources.wheel import WheelArchive
+from tritonbuild.stage.runpath import set_run_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+# Files that templates/backends/<name>/ holds for people and tests, not for the server.
+_NOT_TEMPLATES = shutil.ignore_patterns("__pycache__", "*.pyc", "README*")
+
+
+@dataclass
+class Assembly:
+    """A tree in the making.
+
+    Attributes:
+        tree: The future /opt/tritonserver.
+        python: Python version of the board.
+        origins: Where each file came from, by its path in the tree.
+    """
+
+    tree: Path
+    python: str
+    origins: dict[str, str]
+
+    def claim(self, target: str, origin: str) -> Path:
+        """Return where a file goes, and note whose it is.
+
+        Raises:
+            AssembleError: Something else is there already.
+        """
+        if target in self.origins:
+            msg = f"{target} comes from {origin} and from {self.origins[target]}"
+            raise AssembleError(msg, hint="give one of them another folder in its layout")
+        self.origins[target] = origin
+        path = self.tree / target
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def assemble_tree(
+    parts: Sequence[Mapping[str, Any]],
+    *,
+    python: str,
+    wheels: Mapping[str, Path],
+    bundled: Mapping[str, Path],
+    triton_version: str,
+    stage_dir: Path,
+    patchelf: Path,
+) -> dict[str, str]:
+    """Assemble the tree and put it in place of the one that was there; return its origins.
+
+    The new tree is complete before the old one goes, so that a crash leaves one of the two.
+
+    Args:
+        parts: `parts` of the plan's assemble step: layout, templates and artefacts of each
+            component.
+        python: Python version of the board, such as `3.11`.
+        wheels: File of each distribution.
+        bundled: Libraries that travel in `lib`, by origin label.
+        triton_version: What the file TRITON_VERSION says.
+        stage_dir: The stage; the tree is `opt/tritonserver` in it.
+        patchelf: The patchelf program.
+
+    Raises:
+        AssembleError: A layout matches nothing, two files want one place, or an artefact is
+            missing.
+        HostError: There is no room.
+        SourceError: A wheel is damaged or hostile.
+    """
+    new, old = stage_dir.with_name("stage.new"), stage_dir.with_name("stage.old")
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    archives = {name: WheelArchive(path) for name, path in wheels.items()}
+    try:
+        _check_room(stage_dir.parent, sum(archive.size for archive in archives.values()))
+        assembly = Assembly(make_dir(new / "opt" / "tritonserver"), python, {})
+        for part in parts:
+            _lay_out(assembly, part, archives)
+            _copy_templates(assembly, part)
+        for origin, path in bundled.items():
+            shutil.copyfile(path, assembly.claim(f"lib/{path.name}", origin))
+        write_text(assembly.claim("TRITON_VERSION", "release"), triton_version + "\n")
+        set_run_paths(assembly.tree, patchelf)
+        _check_artefacts(assembly.tree, parts)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    finally:
+        for archive in archives.values():
+            archive.close()
+    if stage_dir.exists():
+        stage_dir.replace(old)
+    new.replace(stage_dir)
+    shutil.rmtree(old, ignore_errors=True)
+    return assembly.origins
+
+
+def _check_room(folder: Path, size: int) -> None:
+    """Refuse to start what cannot end: patchelf writes files anew, so half as much again.
+
+    Raises:
+        HostError: The disk is too full.
+    """
+    needed = size + size // 2
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        msg = f"no room on disk: the tree needs {needed >> 20} MiB, {folder} has {free >> 20} MiB"
+        raise HostError(msg, hint="free some space, or choose another --work-dir")
+
+
+def _lay_out(
+    assembly: Assembly, part: Mapping[str, Any], archives: Mapping[str, WheelArchive]
+) -> None:
+    for rule in part["layout"]:
+        archive = archives[rule["wheel"]]
+        pattern = _compile_glob(rule["files"].replace("{python}", assembly.python))
+        names = [name for name in archive.names if pattern.fullmatch(name)]
+        if not names:
+            msg = f"{part['component']}: {archive.path.name} has no file like {rule['files']}"
+            raise AssembleError(msg, hint="the layout in the component's recipe does not fit")
+        for name in names:
+            target = "/".join([rule["to"], *name.split("/")[rule["strip"] :]])
+            path = assembly.claim(target, archive.path.name)
+            archive.extract(name, path, executable=rule["executable"])
+
+
+def _compile_glob(glob: str) -> re.Pattern[str]:
+    """Turn a glob into an expression: `*` stays within a folder, `**` spans folders."""
+    parts = re.split(r"(\*\*|\*|\?)", glob)
+    meaning = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return re.compile("".join(meaning.get(part, re.escape(part)) for part in parts))
+
+
+def _copy_templates(assembly: Assembly, part: Mapping[str, Any]) -> None:
+    for relative in part["templates"]:
+        source = data_dir("templates") / relative
+        ignored = _NOT_TEMPLATES(str(source), [path.name for path in source.iterdir()])
+        for path in sorted(source.iterdir()):
+            if path.name not in ignored and path.is_file():
+                target = f"backends/{part['component']}/{path.name}"
+                shutil.copyfile(path, assembly.claim(target, f"templates/{relative}"))
+
+
+def _check_artefacts(tree: Path, parts: Sequence[Mapping[str, Any]]) -> None:
+    """Check that each component left what it promises.
+
+    Raises:
+        AssembleError: A file is missing, empty, or lacks its run bit.
+    """
+    problems = []
+    for part in parts:
+        for artefact in part["artefacts"]:
+            path = tree / artefact
+            if not path.is_file() or (path.stat().st_size == 0 and path.suffix != ".py"):
+                problems.append(f"{part['component']}: {artefact} is missing")
+            elif path.suffix == "" and not path.stat().st_mode & stat.S_IXUSR:
+                problems.append(f"{part['component']}: {artefact} cannot be run")
+    if problems:
+        raise AssembleError("\n".join(problems), hint="mend the layout in the component's recipe")
