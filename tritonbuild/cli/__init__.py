@@ -1,0 +1,41 @@
+"""The `tritonbuild` command: parse, call, print; and the one place that turns errors into exits."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; exit with the code that belongs to the error, if any."""
+    if sys.argv[1:] == ["--version"]:
+        # Asked for by scripts and prompts: answered before anything is imported for it.
+        from tritonbuild import __version__
+
+        sys.stdout.write(f"tritonbuild {__version__}\n")
+        return
+    from tritonbuild.cli.app import app
+    from tritonbuild.console import terminal
+    from tritonbuild.errors import HostError, TritonBuildError
+
+    try:
+        app()
+    except TritonBuildError as err:
+        terminal.error(err)
+        raise SystemExit(err.exit_code) from None
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has seen enough.
+        sys.stdout = None
+        raise SystemExit(0) from None
+    except OSError as err:
+        # A full disk or a read-only folder can show itself at any write.
+        import errno
+
+        if err.errno not in {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT}:
+            raise
+        host_error = HostError(f"{err.filename or 'cannot write'}: {err.strerror}")
+        host_error.hint = "free some space or mend the rights, then run the same command again"
+        terminal.error(host_error)
+        raise SystemExit(host_error.exit_code) from None
+    except Exception:
+        terminal.bug()
+        raise

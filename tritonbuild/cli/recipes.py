@@ -1,0 +1,124 @@
+"""list, show, check and schema: what the recipes say, and whether they may say it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from tritonbuild.cli.options import Json, Recipes, open_book
+
+if TYPE_CHECKING:
+    from tritonbuild.recipe.load import RecipeBook
+
+_KINDS = ("boards", "components", "mirrors", "os", "releases")
+
+Kind = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Argument(
+        help=f"One of {', '.join(_KINDS)}.",
+        autocompletion=lambda incomplete: [k for k in _KINDS if k.startswith(incomplete)],
+    ),
+]
+
+
+def _check_kind(kind: str) -> str:
+    from tritonbuild.errors import UsageError
+    from tritonbuild.recipe.load import suggest
+
+    if kind not in _KINDS:
+        msg = f'unknown kind of recipe "{kind}"{suggest(kind, _KINDS)}'
+        raise UsageError(msg, hint=f"known: {', '.join(_KINDS)}")
+    return kind
+
+
+def list_recipes(kind: Kind = None, recipes: Recipes = None, as_json: Json = False) -> None:
+    """List boards, components, mirrors, operating systems and releases. Needs nothing."""
+    import json
+
+    from tritonbuild.console import terminal
+    from tritonbuild.recipe.model import Component
+
+    book = open_book(recipes)
+    rows = []
+    for one in [_check_kind(kind)] if kind else _KINDS:
+        for name in book.names(one):
+            recipe = book.get(one, name)
+            if not (isinstance(recipe, Component) and recipe.abstract):
+                rows.append({"kind": one, "name": name, "summary": recipe.summary})
+    if as_json:
+        terminal.output(json.dumps(rows, indent=2))
+    else:
+        terminal.table(("KIND", "NAME", "SUMMARY"), [tuple(row.values()) for row in rows])
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A recipe's name, or kind/name.")],
+    recipes: Recipes = None,
+    as_json: Json = False,
+) -> None:
+    """Show one recipe with everything filled in, and the file it comes from. Needs nothing."""
+    import json
+
+    import yaml
+
+    from tritonbuild.console import terminal
+
+    book = open_book(recipes)
+    kind, plain = _find(book, name)
+    recipe = book.get(kind, plain)
+    content = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+    origin = str(book.origin(kind, plain))
+    if as_json:
+        terminal.output(json.dumps({"file": origin, "recipe": content}, indent=2))
+    else:
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+        terminal.output(f"# {origin}\n{text}")
+
+
+def _find(book: RecipeBook, name: str) -> tuple[str, str]:
+    """Return kind and name of a recipe that is called by its name alone, or by kind/name."""
+    from tritonbuild.errors import RecipeError, UsageError
+    from tritonbuild.recipe.load import suggest
+
+    if "/" in name:
+        kind, _, plain = name.partition("/")
+        return _check_kind(kind), plain
+    kinds = [kind for kind in _KINDS if name in book.names(kind)]
+    if len(kinds) > 1:
+        msg = f'"{name}" is the name of {" and ".join(kinds)}'
+        raise UsageError(msg, hint=f"say which: {', '.join(f'{kind}/{name}' for kind in kinds)}")
+    if not kinds:
+        every = [known for kind in _KINDS for known in book.names(kind)]
+        msg = f'unknown recipe "{name}"{suggest(name, every)}'
+        raise RecipeError(msg, hint="`tritonbuild list` shows them all")
+    return kinds[0], name
+
+
+def check(recipes: Recipes = None, as_json: Json = False) -> None:
+    """Check every recipe within reach, and every board's plan. Offline, writes nothing."""
+    import json
+
+    from tritonbuild.console import terminal
+    from tritonbuild.errors import RecipeError
+    from tritonbuild.plan.check import check_book
+
+    book = open_book(recipes)
+    report = check_book(book)
+    if as_json:
+        terminal.output(json.dumps({"checked": report.checked, "problems": report.problems}))
+    if report.problems:
+        raise RecipeError("\n".join(report.problems), hint="`tritonbuild schema` says what may be")
+    if not as_json:
+        terminal.output(f"{report.checked} recipes and plans checked, no problem")
+
+
+def schema(kind: Kind = None) -> None:
+    """Print the JSON Schema of a kind of recipe, for editors. Needs nothing."""
+    import json
+
+    from tritonbuild.console import terminal
+    from tritonbuild.recipe.schema import make_schema, make_schemas
+
+    content = make_schema(_check_kind(kind)) if kind else make_schemas()
+    terminal.output(json.dumps(content, indent=2))
