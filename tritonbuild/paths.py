@@ -14,6 +14,7 @@ from tritonbuild.errors import HostError, UsageError
 # Every environment variable that tritonbuild itself reads, with what it means.
 ENVIRONMENT = {
     "TRITONBUILD_CACHE_DIR": "folder for downloads and roots (default: the user's cache folder)",
+    "SOURCE_DATE_EPOCH": "time stamp of every file in a package (default: the release's date)",
     "TRITONBUILD_STATE_DIR": "folder that remembers the last build of each working folder",
 }
 

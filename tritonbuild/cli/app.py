@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tritonbuild.cli import build, planning, recipes
+from tritonbuild.cli import build, package, planning, recipes
 
 app = typer.Typer(
     name="tritonbuild",
@@ -54,6 +54,7 @@ for verb in (
     planning.plan,
     planning.render,
     build.build,
+    package.package,
 ):
     name = {"list_recipes": "list"}.get(verb.__name__, verb.__name__)
     app.command(name)(verb)

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from tritonbuild.paths import Workspace
-    from tritonbuild.plan.model import Request, Setting
+    from tritonbuild.plan.model import Plan, Request, Setting
     from tritonbuild.recipe.load import RecipeBook
 
 
@@ -164,17 +164,18 @@ def open_book(recipes: Path | None) -> RecipeBook:
     return RecipeBook.open(recipes)
 
 
-def open_workspace(work_dir: Path | None) -> Workspace:
-    """Return the work directory that was named, or the last build's.
+def open_workspace(work_dir: Path | None) -> tuple[Workspace, Plan]:
+    """Return the work directory that was named, or the last build's, and the plan built in it.
 
     Raises:
         UsageError: There is none, or nothing was built in it.
     """
     from tritonbuild.errors import UsageError
     from tritonbuild.paths import Workspace, recall
+    from tritonbuild.plan.model import read_plan
 
     ws = Workspace(work_dir.resolve() if work_dir else recall())
     if not ws.plan_path.is_file():
         msg = f"{ws.root} is no work directory: it has no plan.json"
         raise UsageError(msg, hint="run `tritonbuild build` first")
-    return ws
+    return ws, read_plan(ws.plan_path.read_text(encoding="utf-8"), str(ws.plan_path))

@@ -7,10 +7,11 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tritonbuild.recipe.model import ProviderKind
+from tritonbuild.errors import UsageError
+
+# Needed at run time: a plan is read back from JSON by its types.
+from tritonbuild.recipe.model import ProviderKind  # noqa: TC001
 
 PLAN_VERSION = 1
 
@@ -188,6 +189,29 @@ class Plan:
     def to_json(self) -> str:
         """Return the plan as `plan.json` holds it."""
         return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+
+
+def read_plan(text: str, origin: str) -> Plan:
+    """Return the plan that `to_json` wrote.
+
+    Args:
+        text: The JSON text.
+        origin: The file that it comes from, for messages.
+
+    Raises:
+        UsageError: It is not a plan, or one of another version of tritonbuild.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        plan = TypeAdapter(Plan).validate_json(text)
+    except ValidationError as err:
+        msg = f"{origin} is not a plan that this version of tritonbuild wrote"
+        raise UsageError(msg, hint="run `tritonbuild build` again") from err
+    if plan.version != PLAN_VERSION:
+        msg = f"{origin} is a plan of version {plan.version}, not {PLAN_VERSION}"
+        raise UsageError(msg, hint="run `tritonbuild build` again")
+    return plan
 
 
 def key_of(step: Step, needed: list[str]) -> str:

@@ -44,9 +44,16 @@ class Assembly:
         if target in self.origins:
             msg = f"{target} comes from {origin} and from {self.origins[target]}"
             raise AssembleError(msg, hint="give one of them another folder in its layout")
-        self.origins[target] = origin
         path = self.tree / target
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            msg = f"{target} from {origin} wants a folder where a file is"
+            raise AssembleError(msg, hint="give one of them another folder in its layout") from None
+        if path.is_dir():
+            msg = f"{target} from {origin} is a folder already"
+            raise AssembleError(msg, hint="give it another folder in its layout")
+        self.origins[target] = origin
         return path
 
 
@@ -132,7 +139,11 @@ def _lay_out(
             msg = f"{part['component']}: {archive.path.name} has no file like {rule['files']}"
             raise AssembleError(msg, hint="the layout in the component's recipe does not fit")
         for name in names:
-            target = "/".join([rule["to"], *name.split("/")[rule["strip"] :]])
+            kept = name.split("/")[rule["strip"] :]
+            if not kept:
+                msg = f"{part['component']}: strip: {rule['strip']} leaves nothing of {name}"
+                raise AssembleError(msg, hint="the layout in the component's recipe does not fit")
+            target = "/".join([rule["to"], *kept])
             path = assembly.claim(target, archive.path.name)
             archive.extract(name, path, executable=rule["executable"])
 

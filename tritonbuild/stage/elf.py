@@ -217,6 +217,9 @@ class _Check:
 
     def _search(self, name: str, library: str) -> str | None:
         """Return the file that a library is, through the run path of one file."""
+        if "/" in library:
+            # The loader opens such a path as it is; no run path has a say.
+            return None
         for folder in self.folders[name]:
             path = os.path.realpath(self.tree / folder / library)
             found = os.path.relpath(path, self.tree)

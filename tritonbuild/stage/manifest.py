@@ -174,13 +174,12 @@ def check_link(tree: Path, path: Path) -> str:
         AssembleError: It leads out of the tree, now or when the tree is moved.
     """
     target = str(path.readlink())
-    # Both the text (`../../opt/tritonserver/lib` comes back in, but only from here) and what it
-    # comes to through other links.
-    direct = os.path.normpath(path.parent / target)
-    final = os.path.realpath(path)
-    inside = all(Path(place).is_relative_to(tree) for place in (direct, final))
-    if target.startswith("/") or not inside:
-        name = path.relative_to(tree)
+    name = path.relative_to(tree)
+    # Both the text (`../../tritonserver/lib` comes back in, but only while the tree is called so)
+    # and what it comes to through other links.
+    direct = os.path.normpath(name.parent / target)
+    final = Path(os.path.realpath(path))
+    if target.startswith("/") or direct.split("/")[0] == ".." or not final.is_relative_to(tree):
         msg = f"the link {name} leads out of the tree, to {target}"
         raise AssembleError(msg, hint="make it relative to a file of the tree, or a file itself")
     return target

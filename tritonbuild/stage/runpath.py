@@ -38,7 +38,7 @@ def set_run_paths(tree: Path, patchelf: Path) -> int:
     Raises:
         BuildError: patchelf failed.
     """
-    libraries = {path.name for path in (tree / "lib").iterdir()}
+    libraries = {path.name for path in (tree / "lib").glob("*")}
     changed = 0
     for path in list_elf_files(tree):
         elf = read_elf(path)
