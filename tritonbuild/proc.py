@@ -167,10 +167,13 @@ def capture(argv: Sequence[str], *, env: Mapping[str, str | None] | None = None)
 
 
 def run_visible(argv: Sequence[str]) -> int:
-    """Run a program with the user's own terminal (doctor --fix); return its exit code."""
+    """Run a program with the user's own terminal (doctor --fix); return its exit code.
+
+    What it says is talk, not data: it goes to stderr.
+    """
     terminal.info(f"+ {format_argv(argv)}")
     try:
-        return subprocess.run(list(argv), check=False).returncode
+        return subprocess.run(list(argv), stdout=2, check=False).returncode
     except OSError as err:
         msg = f"cannot run {argv[0]}: {err.strerror}"
         raise HostError(msg) from err

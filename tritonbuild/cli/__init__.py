@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -24,7 +25,7 @@ def main() -> None:
         raise SystemExit(err.exit_code) from None
     except BrokenPipeError:
         # Whoever read our output (head, less) has seen enough.
-        sys.stdout = None
+        _drop_output()
         raise SystemExit(0) from None
     except OSError as err:
         # A full disk or a read-only folder can show itself at any write.
@@ -35,7 +36,16 @@ def main() -> None:
         host_error = HostError(f"{err.filename or 'cannot write'}: {err.strerror}")
         host_error.hint = "free some space or mend the rights, then run the same command again"
         terminal.error(host_error)
+        _drop_output()
         raise SystemExit(host_error.exit_code) from None
     except Exception:
         terminal.bug()
         raise
+
+
+def _drop_output() -> None:
+    """Send what is left in stdout's buffer nowhere: Python flushes it once more at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

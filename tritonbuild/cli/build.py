@@ -43,6 +43,7 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Fetch, assemble and check /opt/tritonserver; a second run does only what is left."""
+    from tritonbuild.console import terminal
     from tritonbuild.engine.build import build_plan
     from tritonbuild.errors import UsageError
     from tritonbuild.paths import Workspace, remember
@@ -60,7 +61,13 @@ def build(
         )
     ws = Workspace((work_dir or Path("build") / plan.selection.work_name).resolve())
     results = build_plan(plan, ws)
-    remember(ws.root)
+    try:
+        remember(ws.root)
+    except OSError as err:
+        terminal.warning(
+            f"cannot note this build for later verbs ({err.filename}: {err.strerror}): "
+            f"they need --work-dir {ws.root}"
+        )
     _report(plan, ws, results, as_json=as_json)
 
 

@@ -22,13 +22,13 @@ Kind = Annotated[
 ]
 
 
-def _check_kind(kind: str) -> str:
+def _check_kind(kind: str, known: tuple[str, ...] = _KINDS) -> str:
     from tritonbuild.errors import UsageError
     from tritonbuild.recipe.load import suggest
 
-    if kind not in _KINDS:
-        msg = f'unknown kind of recipe "{kind}"{suggest(kind, _KINDS)}'
-        raise UsageError(msg, hint=f"known: {', '.join(_KINDS)}")
+    if kind not in known:
+        msg = f'unknown kind of recipe "{kind}"{suggest(kind, known)}'
+        raise UsageError(msg, hint=f"known: {', '.join(known)}")
     return kind
 
 
@@ -114,11 +114,11 @@ def check(recipes: Recipes = None, as_json: Json = False) -> None:
 
 
 def schema(kind: Kind = None) -> None:
-    """Print the JSON Schema of a kind of recipe, for editors. Needs nothing."""
+    """Print the JSON Schema of a kind of recipe or of a patch, for editors. Needs nothing."""
     import json
 
     from tritonbuild.console import terminal
     from tritonbuild.recipe.schema import make_schema, make_schemas
 
-    content = make_schema(_check_kind(kind)) if kind else make_schemas()
+    content = make_schema(_check_kind(kind, (*_KINDS, "patch"))) if kind else make_schemas()
     terminal.output(json.dumps(content, indent=2))

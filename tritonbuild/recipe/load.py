@@ -185,12 +185,24 @@ def _validate(path: Path, model: type[M]) -> M:
     try:
         recipe = model.model_validate(document.data)
     except ValidationError as err:
-        problems += [_explain(detail, document, model) for detail in err.errors()]
+        problems += [
+            _explain(detail, document, model) for detail in err.errors() if not _is_echo(detail)
+        ]
     else:
         if not problems:
             return recipe
     lines = [f"{path}:{line}: {message}" for line, message in sorted(set(problems))]
     raise RecipeError("\n".join(lines), hint="`tritonbuild schema` says what may stand where")
+
+
+def _is_echo(detail: ErrorDetails) -> bool:
+    """Return whether a list is called too short only because its items are wrong themselves."""
+    found = detail["input"]
+    return (
+        detail["type"] == "too_short"
+        and isinstance(found, list)
+        and len(found) >= detail["ctx"]["min_length"]
+    )
 
 
 def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -> tuple[int, str]:
@@ -206,11 +218,14 @@ def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -
     if kind == "missing":
         return line, f"{where}: missing"
     found = detail["input"]
+    if kind == "too_short":
+        return line, f"{where}: should hold at least {detail['ctx']['min_length']}"
     shown = f", not {found!r}" if isinstance(found, str) else f", not {_kind_of(found)}"
     message = detail["msg"].removeprefix("Value error, ")
     message = re.sub(
         r"^Input should be a valid dictionary or instance of \w+", "should be a mapping", message
     )
+    message = re.sub(r"^Input should be a valid tuple", "should be a list", message)
     message = re.sub(r"^Input should be an? ", "should be a ", message)
     return line, f"{where}: {message}{shown if len(shown) < 200 else ''}"
 

@@ -11,7 +11,15 @@ import re
 from enum import Enum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -33,6 +41,13 @@ def _parse_size(text: object) -> object:
     raise ValueError(msg)
 
 
+def _format_size(size: int) -> str:
+    """Return bytes as a recipe would write them."""
+    if size % (1 << 30) == 0:
+        return f"{size >> 30}GiB"
+    return f"{round(size / (1 << 20), 3):g}MiB"
+
+
 def _check_relative(text: str) -> str:
     """Refuse a path that could leave the folder that it is taken from."""
     parts = text.split("/")
@@ -45,6 +60,7 @@ def _check_relative(text: str) -> str:
 Size = Annotated[
     int,
     BeforeValidator(_parse_size, json_schema_input_type=str),
+    PlainSerializer(_format_size, return_type=str, when_used="json"),
     Field(description="a size in GiB or MiB, such as 2GiB", gt=0),
 ]
 RelativePath = Annotated[str, AfterValidator(_check_relative)]
