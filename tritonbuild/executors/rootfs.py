@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tritonbuild import proc
 from tritonbuild.errors import HostError, SourceError
@@ -23,6 +23,8 @@ from tritonbuild.paths import make_dir, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tritonbuild.plan.model import Step
 
 # Counts up when a root of the same packages would come out differently.
 _ROOT_VERSION = 1
@@ -70,6 +72,19 @@ class RootSpec:
         content = json.dumps([_ROOT_VERSION, asdict(self)], sort_keys=True, default=list)
         digest = hashlib.sha256(content.encode()).hexdigest()[:16]
         return f"{self.suite}-{self.arch}-{digest}"
+
+
+def root_spec_of(step: Step) -> RootSpec:
+    """Return what a plan's root step asks for."""
+    details: dict[str, Any] = step.details
+    return RootSpec(
+        distribution=details["distribution"],
+        suite=details["suite"],
+        arch=details["arch"],
+        packages=tuple(details["packages"]),
+        bundled={name: tuple(libs) for name, libs in details["bundled"].items()},
+        mirror=details["mirror"],
+    )
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ class Selection:
         components: In the order in which they are handled.
         added: Components that were not asked for, and who needs each.
         executor: None for `wheel`, where nothing is compiled.
+        qemu_cpu: The board's core as qemu-user calls it.
     """
 
     board: str
@@ -85,6 +86,7 @@ class Selection:
     added: dict[str, str]
     mirror: str
     settings: tuple[Setting, ...]
+    qemu_cpu: str | None = None
 
     @property
     def work_name(self) -> str:

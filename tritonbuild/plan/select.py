@@ -41,6 +41,7 @@ def resolve_selection(book: RecipeBook, request: Request) -> Selection:
         added=added,
         mirror=request.mirror,
         settings=request.settings,
+        qemu_cpu=board.cpu.qemu,
     )
 
 

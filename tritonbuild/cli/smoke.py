@@ -1,0 +1,44 @@
+"""smoke: the proof that the assembled server answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from tritonbuild.cli.options import Json, WorkDir, open_workspace
+
+
+def smoke(
+    work_dir: WorkDir = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds until the server must be ready.")
+    ] = 120,
+    http_port: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, max=65535, help="Port for HTTP [a free one]."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Start the last build's server, ask it over HTTP and gRPC, stop it. Needs a build."""
+    from tritonbuild.console import terminal
+    from tritonbuild.engine.lock import hold
+    from tritonbuild.executors.place import find_place
+    from tritonbuild.paths import cache_dir
+    from tritonbuild.smoke.run import run_smoke
+
+    ws, plan = open_workspace(work_dir)
+    place = find_place(plan, cache_dir())
+    how = "under QEMU in the board's root" if place.root else "directly on this machine"
+    with hold(ws, "smoke"), terminal.step(f"run the server {how} and ask it"):
+        report = run_smoke(ws, plan, sandbox=place, timeout=timeout, http_port=http_port)
+    if as_json:
+        terminal.output(report.to_json())
+    else:
+        rows = [(r.name, r.status, f"{r.seconds:.2f}", r.detail) for r in report.results]
+        terminal.table(("CHECK", "STATUS", "SECONDS", "DETAIL"), rows)
+    report.raise_if_failed()
+    terminal.info(
+        f"Triton {report.server_version}: ready after {report.ready_seconds:.1f} s, first right "
+        f"answer after {report.first_answer_seconds:.1f} s, all checks in {report.seconds:.1f} s"
+    )
