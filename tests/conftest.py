@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tritonbuild.engine.wheel import root_spec_of
-from tritonbuild.executors.rootfs import find_root
+from tritonbuild.executors.rootfs import find_root, root_spec_of
 from tritonbuild.paths import Workspace, cache_dir
 from tritonbuild.plan.model import read_plan
 

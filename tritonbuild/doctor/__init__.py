@@ -1,0 +1,7 @@
+"""What this host has and lacks for a plan, and the commands that mend it."""
+
+from tritonbuild.doctor.mend import examine, mend
+from tritonbuild.doctor.model import Finding, Need, Status
+from tritonbuild.doctor.needs import make_needs
+
+__all__ = ["Finding", "Need", "Status", "examine", "make_needs", "mend"]

@@ -1,0 +1,109 @@
+"""Which needs a plan has: pure, so that it can be told for any machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tritonbuild.arch import Arch
+from tritonbuild.doctor.programs import Docker, GrpcClient, Packages, Patchelf, Pip, Program
+from tritonbuild.doctor.system import (
+    Binfmt,
+    Keyring,
+    Machine,
+    Memory,
+    Room,
+    Sandbox,
+    SubordinateIds,
+)
+from tritonbuild.recipe.model import ProviderKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tritonbuild.doctor.model import Need
+    from tritonbuild.plan.model import Plan
+
+GIB = 1 << 30
+MIB = 1 << 20
+
+# Measured with Debian 12 for orangepi5b: the root has 330 MB; the wheels 60 MB; the tree is there
+# twice while it is assembled, 250 MB each.
+CACHE_SIZE = 450 * MIB
+WHEEL_WORK_SIZE = 600 * MIB
+# https://github.com/triton-inference-server/server/issues/1468 and what a CPU build leaves behind.
+SOURCE_WORK_SIZE = 20 * GIB
+# tritonserver with two Python models and numpy, under QEMU, stays below this.
+WHEEL_MEMORY = 1 * GIB
+# What the largest files of core and ONNX Runtime take to compile, one at a time.
+SOURCE_MEMORY = 2 * GIB
+
+
+def make_needs(
+    plan: Plan, *, native: Arch | None, is_root: bool, work_dir: Path, cache: Path
+) -> tuple[Need, ...]:
+    """Return what a plan needs of a host; looks at nothing.
+
+    Args:
+        plan: What is to be built.
+        native: The host's architecture.
+        is_root: Whether tritonbuild runs as root there.
+        work_dir: Where the build works.
+        cache: Where downloads and roots are kept.
+    """
+    if plan.selection.provider is ProviderKind.WHEEL:
+        return _wheel_needs(plan, native, is_root, work_dir, cache)
+    return _source_needs(plan, native, work_dir)
+
+
+def _wheel_needs(
+    plan: Plan, native: Arch | None, is_root: bool, work_dir: Path, cache: Path
+) -> tuple[Need, ...]:
+    arch = Arch(plan.selection.arch)
+    system = str(plan.find_step("root").details["distribution"])
+    unpacks = "unpacks the board's system, to check the tree against and to run it in"
+    needs: list[Need] = [
+        Pip(),
+        Patchelf(),
+        Program("mmdebstrap", ("mmdebstrap",), (1, 2), "mmdebstrap", unpacks),
+        Program("gpg", ("gpg",), (2, 2), "gpg", "mmdebstrap looks keys up with it"),
+        Program("tar", ("tar",), (1, 28), "tar", unpacks),
+        Keyring(system),
+    ]
+    if native is not arch:
+        qemu = (f"qemu-{arch.to_qemu()}-static", f"qemu-{arch.to_qemu()}")
+        runs = f"runs {arch} programs in the smoke test"
+        needs += [
+            Program("qemu-user", qemu, (6, 0), "qemu-user-static", runs),
+            Binfmt(arch),
+            Program("bubblewrap", ("bwrap",), (0, 4), "bubblewrap", "runs the server in a sandbox"),
+            Sandbox(),
+        ]
+    if not is_root:
+        needs += [
+            Program("newuidmap", ("newuidmap",), None, "uidmap", "mmdebstrap without root"),
+            SubordinateIds(),
+        ]
+    return (
+        *needs,
+        Room("room in the cache", cache, CACHE_SIZE),
+        Room("room to work", work_dir, WHEEL_WORK_SIZE),
+        Memory(WHEEL_MEMORY),
+        GrpcClient(),
+    )
+
+
+def _source_needs(plan: Plan, native: Arch | None, work_dir: Path) -> tuple[Need, ...]:
+    arch = Arch(plan.selection.arch)
+    needs: list[Need] = [
+        Machine(arch, native),
+        Program("git", ("git",), (2, 25), "git", "fetches sources"),
+        Program("cmake", ("cmake",), (3, 17), "cmake", "configures each component", below=(4,)),
+        Program("g++", ("g++",), (9, 0), "g++", "compiles"),
+        Program("make", ("make",), (4, 0), "make", "runs the compilers"),
+        Program("patchelf", ("patchelf",), (0, 9), "patchelf", "sets run paths"),
+    ]
+    if native is arch:
+        needs.append(Packages(("python3-dev", *plan.packages)))
+    if "onnxruntime" in plan.selection.components:
+        needs.append(Docker())
+    return (*needs, Room("room to work", work_dir, SOURCE_WORK_SIZE), Memory(SOURCE_MEMORY))
