@@ -58,7 +58,8 @@ def make_dir(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         msg = f"cannot make the folder {path}: {err.strerror}"
-        raise HostError(msg, hint="choose another place with --work-dir") from err
+        hint = "choose another place with --work-dir; for the cache, set TRITONBUILD_CACHE_DIR"
+        raise HostError(msg, hint=hint) from err
     return path
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tritonbuild.cli import build, package, planning, recipes
+from tritonbuild.cli import build, doctor, package, planning, recipes, smoke
 
 app = typer.Typer(
     name="tritonbuild",
@@ -54,7 +54,9 @@ for verb in (
     planning.plan,
     planning.render,
     build.build,
+    smoke.smoke,
     package.package,
+    doctor.doctor,
 ):
     name = {"list_recipes": "list"}.get(verb.__name__, verb.__name__)
     app.command(name)(verb)

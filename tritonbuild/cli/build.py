@@ -13,11 +13,11 @@ from tritonbuild.cli.options import (
     Jobs,
     Json,
     Mirror,
+    NewWorkDir,
     Os,
     Recipes,
     Release,
     Settings,
-    WorkDir,
     make_request,
     open_book,
 )
@@ -39,7 +39,7 @@ def build(
     jobs: Jobs = None,
     settings: Settings = None,
     recipes: Recipes = None,
-    work_dir: WorkDir = None,
+    work_dir: NewWorkDir = None,
     as_json: Json = False,
 ) -> None:
     """Fetch, assemble and check /opt/tritonserver; a second run does only what is left."""

@@ -92,6 +92,10 @@ Recipes = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="Folder of your own recipes, over the shipped ones [./recipes]."),
 ]
+NewWorkDir = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--work-dir", help="Folder to work in [build/BOARD-RELEASE-HOW]."),
+]
 WorkDir = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="Folder to work in [the last build's]."),
@@ -178,4 +182,5 @@ def open_workspace(work_dir: Path | None) -> tuple[Workspace, Plan]:
     if not ws.plan_path.is_file():
         msg = f"{ws.root} is no work directory: it has no plan.json"
         raise UsageError(msg, hint="run `tritonbuild build` first")
-    return ws, read_plan(ws.plan_path.read_text(encoding="utf-8"), str(ws.plan_path))
+    text = ws.plan_path.read_text(encoding="utf-8", errors="replace")
+    return ws, read_plan(text, str(ws.plan_path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tritonbuild.console import terminal
 from tritonbuild.engine.lock import hold
 from tritonbuild.engine.run import run_plan
 from tritonbuild.engine.wheel import WheelRunner
@@ -24,9 +25,24 @@ def build_plan(plan: Plan, ws: Workspace) -> list[StepResult]:
     """
     ws.make()
     with hold(ws, "build"):
-        write_text(ws.plan_path, plan.to_json())
+        _record(plan, ws)
         _remove_stale_scripts(plan, ws)
-        return run_plan(plan, ws, WheelRunner(plan, ws, make_dir(cache_dir())))
+        try:
+            return run_plan(plan, ws, WheelRunner(plan, ws, make_dir(cache_dir())))
+        except KeyboardInterrupt:
+            terminal.info("stopped; what is done is kept: the same command goes on from there")
+            raise
+
+
+def _record(plan: Plan, ws: Workspace) -> None:
+    """Write plan.json; a tree that another plan made is not finished for this one.
+
+    Without its manifest nobody packs it under this plan's name, should this build fail.
+    """
+    text = plan.to_json()
+    if not ws.plan_path.is_file() or ws.plan_path.read_bytes() != text.encode():
+        ws.manifest_path.unlink(missing_ok=True)
+    write_text(ws.plan_path, text)
 
 
 def _remove_stale_scripts(plan: Plan, ws: Workspace) -> None:

@@ -93,8 +93,11 @@ class _Run:
                         step_id = running.pop(future)
                         future.result()
                         sorter.done(step_id)
-            except KeyboardInterrupt:
-                proc.stop_all()
+            except BaseException as err:
+                # Before the pool waits for its threads: what is queued must not start any more.
+                pool.shutdown(wait=False, cancel_futures=True)
+                if isinstance(err, KeyboardInterrupt):
+                    proc.stop_all()
                 raise
         return [self._results[step.id] for step in self._plan.steps]
 

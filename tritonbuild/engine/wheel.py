@@ -10,7 +10,7 @@ from tritonbuild import proc
 from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
 from tritonbuild.errors import SourceError
-from tritonbuild.executors.rootfs import Root, RootSpec, make_root, mmdebstrap_argv
+from tritonbuild.executors.rootfs import Root, make_root, mmdebstrap_argv, root_spec_of
 from tritonbuild.paths import data_dir, write_text
 from tritonbuild.plan.model import StepKind
 from tritonbuild.sources.wheel import (
@@ -164,19 +164,6 @@ class WheelRunner:
     def _write_script(self, name: str, lines: list[str]) -> None:
         path = self._ws.scripts_dir / f"{name}.sh"
         write_text(path, "\n".join(["#!/bin/sh", "set -e", *lines]) + "\n", executable=True)
-
-
-def root_spec_of(step: Step) -> RootSpec:
-    """Return what a plan's root step asks for."""
-    details: dict[str, Any] = step.details
-    return RootSpec(
-        distribution=details["distribution"],
-        suite=details["suite"],
-        arch=details["arch"],
-        packages=tuple(details["packages"]),
-        bundled={name: tuple(libs) for name, libs in details["bundled"].items()},
-        mirror=details["mirror"],
-    )
 
 
 def wheel_of(step: Step) -> Wheel:

@@ -179,7 +179,8 @@ def _explain_failure(wheel: Wheel, output: str, log: Path) -> Exception:
     tail = "\n".join(f"  | {line}" for line in output.rstrip().splitlines()[-6:])
     return SourceError(
         f"{failure}:\n{tail}\n  log: {log}",
-        hint="the index that pip is set up for may not have this file: see `pip config list`",
+        hint="the index that pip is set up for may not have this file, or cannot be reached: see "
+        "`pip config list`",
     )
 
 
