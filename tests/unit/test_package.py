@@ -82,7 +82,9 @@ def unpack(path: Path, target: Path) -> Path:
         zstandard.ZstdDecompressor().stream_reader(source) as stream,
         tarfile.open(fileobj=stream, mode="r|") as archive,
     ):
-        archive.extractall(target, filter="tar")
+        # Debian 12's Python 3.11.2 has no filters yet; newer ones warn without one.
+        options = {"filter": "tar"} if hasattr(tarfile, "tar_filter") else {}
+        archive.extractall(target, **options)
     return target / "opt/tritonserver"
 
 

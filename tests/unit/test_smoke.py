@@ -32,7 +32,6 @@ from tritonbuild.smoke.trial import (
 
 @pytest.fixture(scope="module")
 def make_affine():
-    pytest.importorskip("onnx")
     path = data_dir("templates") / "smoke" / "make_affine.py"
     spec = importlib.util.spec_from_file_location("make_affine", path)
     module = importlib.util.module_from_spec(spec)

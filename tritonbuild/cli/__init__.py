@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 def main() -> None:
@@ -18,6 +23,7 @@ def main() -> None:
     from tritonbuild.console import terminal
     from tritonbuild.errors import HostError, TritonBuildError
 
+    _unwind_on_signals()
     try:
         app()
     except TritonBuildError as err:
@@ -41,6 +47,18 @@ def main() -> None:
     except Exception:
         terminal.bug()
         raise
+
+
+def _unwind_on_signals() -> None:
+    """Make SIGTERM and SIGHUP unwind as Ctrl-C does: children stop, temporary folders go."""
+
+    def unwind(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Whoever started us with nohup does not want SIGHUP to be heard.
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, unwind)
 
 
 def _drop_output() -> None:

@@ -23,11 +23,15 @@ def smoke(
     """Start the last build's server, ask it over HTTP and gRPC, stop it. Needs a build."""
     from tritonbuild.console import terminal
     from tritonbuild.engine.lock import hold
+    from tritonbuild.errors import UsageError
     from tritonbuild.executors.place import find_place
     from tritonbuild.paths import cache_dir
     from tritonbuild.smoke.run import run_smoke
 
     ws, plan = open_workspace(work_dir)
+    if not ws.manifest_path.is_file():
+        msg = f"{ws.root} has no finished build"
+        raise UsageError(msg, hint="run `tritonbuild build` first; it goes on where it stopped")
     place = find_place(plan, cache_dir())
     how = "under QEMU in the board's root" if place.root else "directly on this machine"
     with hold(ws, "smoke"), terminal.step(f"run the server {how} and ask it"):

@@ -96,7 +96,7 @@ class _Run:
             except BaseException as err:
                 # Before the pool waits for its threads: what is queued must not start any more.
                 pool.shutdown(wait=False, cancel_futures=True)
-                if isinstance(err, KeyboardInterrupt):
+                if not isinstance(err, Exception):  # Ctrl-C, or a signal to end
                     proc.stop_all()
                 raise
         return [self._results[step.id] for step in self._plan.steps]

@@ -178,9 +178,9 @@ def wheel_of(step: Step) -> Wheel:
     )
 
 
-def _find_bundled(root: Root, bundled: Mapping[str, list[str]]) -> dict[str, Path]:
+def _find_bundled(root: Root, bundled: Mapping[str, list[str]]) -> dict[Path, str]:
     return {
-        f"package {package}": root.find_bundled(package, library)
+        root.find_bundled(package, library): f"package {package}"
         for package, libraries in bundled.items()
         for library in libraries
     }

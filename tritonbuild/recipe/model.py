@@ -51,7 +51,11 @@ def _format_size(size: int) -> str:
 def _check_relative(text: str) -> str:
     """Refuse a path that could leave the folder that it is taken from."""
     parts = text.split("/")
-    if text.startswith("/") or "\\" in text or any(part in ("", ".", "..") for part in parts):
+    if (
+        text.startswith(("/", "-"))
+        or "\\" in text
+        or any(part in ("", ".", "..") for part in parts)
+    ):
         msg = "a path inside the folder is wanted: no leading /, no . or .. and no empty part"
         raise ValueError(msg)
     return text
@@ -195,7 +199,7 @@ class CMakeArg(Strict):
 class GitClone(Strict):
     """How a repository is fetched."""
 
-    repository: str
+    repository: Annotated[str, Field(pattern=r"^[^-\s]")]
     """git address."""
     tag: str | None = None
     """Tag or branch; the release's own tag where this is left out."""

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import socket
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,7 +20,6 @@ from tritonbuild.paths import make_dir
 if TYPE_CHECKING:
     import subprocess  # noqa: TID251  # for the name of a type only
     from collections.abc import Collection, Iterator, Sequence
-    from types import FrameType
 
     from tritonbuild.executors.sandbox import Sandbox
 
@@ -153,7 +151,6 @@ def run_server(
     """
     make_dir(log.parent)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_end_on_signals())
         if sandbox.root is None:
             stack.enter_context(_leave_no_traces(tritonserver_dir))
         inside = sandbox.with_bind(tritonserver_dir, TARGET_DIR)
@@ -294,39 +291,6 @@ def _find_inner(pid: int) -> int | None:
             return None
         if name != "bwrap":
             return pid
-
-
-class _SignalledError(BaseException):
-    """A signal asks this process to end; not an Exception, so that nothing goes on because of it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-@contextlib.contextmanager
-def _end_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the stack first, where they would end us on the spot."""
-
-    def unwind(number: int, _frame: FrameType | None) -> NoReturn:
-        raise _SignalledError(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Python allows handlers in the main thread only
-        return
-    signals = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) == signal.SIG_DFL]
-    for number in signals:
-        signal.signal(number, unwind)
-    ended_by: int | None = None
-    try:
-        yield
-    except _SignalledError as err:
-        ended_by = err.number
-    finally:
-        for number in signals:
-            signal.signal(number, signal.SIG_DFL)
-    if ended_by is not None:
-        signal.raise_signal(ended_by)  # now for real, so that our parent sees why we ended
 
 
 @contextlib.contextmanager

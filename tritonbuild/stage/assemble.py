@@ -62,7 +62,7 @@ def assemble_tree(
     *,
     python: str,
     wheels: Mapping[str, Path],
-    bundled: Mapping[str, Path],
+    bundled: Mapping[Path, str],
     triton_version: str,
     stage_dir: Path,
     patchelf: Path,
@@ -76,7 +76,7 @@ def assemble_tree(
             component.
         python: Python version of the board, such as `3.11`.
         wheels: File of each distribution.
-        bundled: Libraries that travel in `lib`, by origin label.
+        bundled: Libraries that travel in `lib`, and where each comes from.
         triton_version: What the file TRITON_VERSION says.
         stage_dir: The stage; the tree is `opt/tritonserver` in it.
         patchelf: The patchelf program.
@@ -97,7 +97,7 @@ def assemble_tree(
         for part in parts:
             _lay_out(assembly, part, archives)
             _copy_templates(assembly, part)
-        for origin, path in bundled.items():
+        for path, origin in bundled.items():
             shutil.copyfile(path, assembly.claim(f"lib/{path.name}", origin))
         write_text(assembly.claim("TRITON_VERSION", "release"), triton_version + "\n")
         set_run_paths(assembly.tree, patchelf)
