@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import Console
-    from rich.status import Status
+    from rich.progress import Progress, TaskID
 
     from tritonbuild.errors import TritonBuildError
 
@@ -30,8 +30,8 @@ class Terminal:
 
     def __init__(self) -> None:
         self.verbosity = 0
-        self._status: Status | None = None
-        self._titles: list[str] = []
+        self._live: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
         self._lock = threading.RLock()
 
     def configure(self, *, verbosity: int) -> None:
@@ -51,7 +51,7 @@ class Terminal:
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None
     ) -> None:
-        """Print a table of data on stdout, as wide as it needs when nobody looks."""
+        """Print a table of data on stdout; a line a row where nobody looks at it."""
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -59,11 +59,19 @@ class Terminal:
         table = Table(*columns, title=title, box=None, pad_edge=False, title_justify="left")
         for row in rows:
             table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-        width = None if sys.stdout.isatty() else 200
-        Console(markup=False, highlight=False, emoji=False, width=width).print(table)
+        if sys.stdout.isatty():
+            Console(markup=False, highlight=False, emoji=False).print(table)
+            return
+        console = Console(markup=False, highlight=False, emoji=False, width=_NO_WRAP)
+        with console.capture() as captured:
+            console.print(table)
+        self.output("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
     def _say(self, text: str, style: str = "") -> None:
-        if sys.stderr.isatty() and "NO_COLOR" not in os.environ and style:
+        if self._live is not None:
+            # The live lines move down for it; NO_COLOR is rich's to obey.
+            self._live.console.print(text, style=style or None)
+        elif sys.stderr.isatty() and "NO_COLOR" not in os.environ and style:
             self._err().print(text, style=style)
         else:
             sys.stderr.write(text + "\n")
@@ -101,7 +109,7 @@ class Terminal:
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """Show a running step: on a live line on a terminal, by plain lines elsewhere.
+        """Show a running step: a live line with its time on a terminal, plain lines elsewhere.
 
         Steps may run side by side in threads.
         """
@@ -120,32 +128,47 @@ class Terminal:
 
     def _begin(self, title: str) -> None:
         with self._lock:
-            self._titles.append(title)
-            if sys.stderr.isatty() and self.verbosity == 0:
-                if self._status is None:
-                    self._status = self._err().status("")
-                    self._status.start()
-                self._status.update("  ·  ".join(self._titles))
-            else:
+            if not (sys.stderr.isatty() and self.verbosity == 0):
                 self._say(f"… {title}")
+                return
+            if self._live is None:
+                self._live = self._make_live()
+                self._live.start()
+            self._tasks[title] = self._live.add_task(title, total=None)
 
     def _end(self, title: str) -> None:
         with self._lock:
-            self._titles.remove(title)
-            if self._status is not None and self._titles:
-                self._status.update("  ·  ".join(self._titles))
-            elif self._status is not None:
-                self._status.stop()
-                self._status = None
+            task = self._tasks.pop(title, None)
+            if self._live is None or task is None:
+                return
+            self._live.remove_task(task)
+            if not self._tasks:
+                self._live.stop()
+                self._live = None
+
+    def _make_live(self) -> Progress:
+        """Return what shows a line for each running step, with its time, and vanishes after it."""
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (
+            SpinnerColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False),
+        )
+        return Progress(*columns, console=self._err(), transient=True)
 
     def progress(self, text: str) -> None:
         """Say where the running step is."""
         with self._lock:
-            if self._status is not None:
-                self._status.update("  ·  ".join([*self._titles[:-1], text]))
+            if self._live is not None and self._tasks:
+                title, task = list(self._tasks.items())[-1]
+                self._live.update(task, description=f"{title}: {text}")
                 return
         self.detail(text)
 
+
+# Columns that no row fills: a script that reads a table gets one line a row.
+_NO_WRAP = 100_000
 
 _STYLES = {
     "ok": "green",

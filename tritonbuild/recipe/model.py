@@ -83,7 +83,9 @@ class ProviderKind(str, Enum):
 class Strict(BaseModel):
     """A part of a recipe: unknown keys are errors, values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True
+    )
 
 
 class Recipe(Strict):
