@@ -176,6 +176,7 @@ _STYLES = {
     "missing": "red",
     "fail": "red",
     "warn": "yellow",
+    "incomplete": "yellow",
     "skip": "yellow",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tritonbuild.cli.options import (
     Board,
@@ -77,18 +77,42 @@ def _report(plan: Plan, ws: Workspace, results: list[StepResult], *, as_json: bo
 
     from tritonbuild.console import terminal
 
+    verified = json.loads(ws.verify_path.read_text(encoding="utf-8"))
     if as_json:
         content = {
             "work_dir": str(ws.root),
             "tree": str(ws.tritonserver_dir),
             "steps": [asdict(result) for result in results],
-            "verify": json.loads(ws.verify_path.read_text(encoding="utf-8")),
+            "verify": verified,
         }
         terminal.output(json.dumps(content, indent=2))
         return
     rows = [(r.name, r.title, r.status, f"{r.seconds:.1f}") for r in results]
     terminal.table(("STEP", "WHAT", "STATUS", "SECONDS"), rows)
+    terminal.output("\n" + format_verification(plan.selection.os, verified))
     terminal.info(f"\n{ws.tritonserver_dir} is ready for {plan.selection.board}")
     terminal.info(
         "next: `tritonbuild smoke` proves that it answers, `tritonbuild package` packs it"
     )
+
+
+def format_verification(system: str, verified: dict[str, Any]) -> str:
+    """Return what the ELF check found, in a few lines: against what, how new, from where."""
+    against = {"root": f"the libraries of {system}", "recipe": f"the recipe's list for {system}"}
+    needs = [
+        f"{prefix} {needed['version']} of {verified['board'][prefix]}"
+        for prefix, needed in verified["highest"].items()
+        if prefix in verified["board"]
+    ]
+    packages = sorted(set(verified["system_libraries"].values()))
+    checked = f"{verified['files']} {verified['arch']} ELF files checked"
+    lines = [
+        f"{checked} against {against[verified['source']]}: no problem",
+        f"  highest symbol versions: {', '.join(needs)}",
+        f"  taken from the board: {', '.join(packages)}",
+    ]
+    if verified["to_install"]:
+        lines.append(
+            f"  to install there: {' '.join(sorted(set(verified['to_install'].values())))}"
+        )
+    return "\n".join(lines)

@@ -50,7 +50,8 @@ class StepResult:
 
     Attributes:
         name: `NN-<step>`.
-        status: `done`, or `kept` where an earlier run had done it.
+        status: `done`, `kept` where an earlier run had done it, or `incomplete` where it was left
+            out for a reason that was said, and is tried again the next time.
         seconds: Wall time; of the earlier run where it was kept.
     """
 
@@ -120,4 +121,5 @@ class _Run:
         done = Done(None if "incomplete" in outputs else key, outputs, time.monotonic() - started)
         write_done(state, done)
         self._done[step.id] = done
-        self._results[step.id] = StepResult(name, step.title, "done", done.seconds)
+        status = "incomplete" if done.key is None else "done"
+        self._results[step.id] = StepResult(name, step.title, status, done.seconds)

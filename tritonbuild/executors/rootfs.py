@@ -194,7 +194,8 @@ _UNREACHABLE = re.compile(
 
 
 def _explain_failure(spec: RootSpec, output: str, log: Path) -> Exception:
-    tail = "\n".join(f"  | {line}" for line in output.rstrip().splitlines()[-6:])
+    lines = [line for line in output.splitlines() if not line.startswith("I: ")]
+    tail = "\n".join(f"  | {line}" for line in lines[-6:])
     if "No space left on device" in output:
         msg = f"no room on disk for a root of {spec.suite}"
         return HostError(msg, hint="free some space, or set TRITONBUILD_CACHE_DIR elsewhere")

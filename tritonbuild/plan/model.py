@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -181,12 +182,16 @@ class Plan:
 
     def name_of(self, step: Step) -> str:
         """Return `NN-<step>`: the name of the step's script, log and state."""
-        number = self.steps.index(step) + 1
-        return f"{number:02d}-{step.id}"
+        return f"{self._numbers[step.id]:02d}-{step.id}"
 
     def find_step(self, step_id: str) -> Step:
         """Return a step by its id."""
-        return next(step for step in self.steps if step.id == step_id)
+        return self.steps[self._numbers[step_id] - 1]
+
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        """Each step's number, from 1: looked up for every step, and a plan may have thousands."""
+        return {step.id: number for number, step in enumerate(self.steps, start=1)}
 
     def to_json(self) -> str:
         """Return the plan as `plan.json` holds it."""
