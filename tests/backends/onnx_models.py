@@ -35,7 +35,7 @@ NUMERIC = {
 Dims = Sequence[int | str | None]
 
 
-def tensor(name: str, elem_type: int, dims: Dims) -> onnx.ValueInfoProto:
+def tensor(name: str, elem_type: int, dims: Dims | None) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, elem_type, dims)
 
 
@@ -72,8 +72,8 @@ def identities(types: dict[str, int]) -> onnx.ModelProto:
     return model(nodes, inputs, outputs)
 
 
-def double(dims: Dims = ("N", 3)) -> onnx.ModelProto:
-    """Y = X + X."""
+def double(dims: Dims | None = ("N", 3)) -> onnx.ModelProto:
+    """Y = X + X; dims None are an unknown rank."""
     return model(
         [helper.make_node("Add", ["X", "X"], ["Y"])],
         [tensor("X", TensorProto.FLOAT, dims)],
@@ -203,13 +203,20 @@ def good_repository(repository: Path) -> list[str]:
     place(repository, "tuned", double(), BACKEND + tuned)
     place(repository, "scalar", double(()), BACKEND)
     place(repository, "scalars", double(("N",)), BACKEND)
+    place(repository, "listed_scalars", double(("N",)), batches + _tensors("1", "1"))
     optional_inputs = 'input [ { name: "SCALE" optional: true } ]\n'
     place(repository, "optional", scaled(), BACKEND + optional_inputs)
     place_external(repository, "external")
     return sorted(path.name for path in repository.iterdir())
 
 
-# Name -> (model, rest of config.pbtxt, what the load error has to say).
+def _tensors(x_dims: str, y_dims: str) -> str:
+    return (
+        f'input [ {{ name: "X" data_type: TYPE_FP32 dims: [ {x_dims} ] }} ]\n'
+        f'output [ {{ name: "Y" data_type: TYPE_FP32 dims: [ {y_dims} ] }} ]\n'
+    )
+
+
 def _io(x_type: str = "TYPE_FP32", x_dims: str = "3", x_name: str = "X") -> str:
     return (
         f'max_batch_size: 8\ninput [ {{ name: "{x_name}" data_type: {x_type} dims: [ {x_dims} ] }} ]\n'
@@ -217,6 +224,7 @@ def _io(x_type: str = "TYPE_FP32", x_dims: str = "3", x_name: str = "X") -> str:
     )
 
 
+# Name -> (model, rest of config.pbtxt, what the load error has to say).
 BAD: dict[str, tuple[onnx.ModelProto | None, str, list[str]]] = {
     "bad_file": (None, "", ["ONNX Runtime cannot load", "model.onnx", "Protobuf parsing failed"]),
     "bad_name": (double(), _io(x_name="XX"), ["'XX'", "the ONNX model has X"]),
@@ -248,6 +256,18 @@ BAD: dict[str, tuple[onnx.ModelProto | None, str, list[str]]] = {
         parameter("memory.enable_memory_arena_shrinkage", "cpu:0")
         + parameter("enable_mem_arena", "0"),
         ["memory.enable_memory_arena_shrinkage", "enable_mem_arena"],
+    ),
+    "bad_scalar": (
+        double(("N",)),
+        "max_batch_size: 8\n" + _tensors("1", "3"),
+        ["output 'Y' the dims [3]", "has [] after the batch dimension"],
+    ),
+    "bad_rank": (double(None), _tensors("3", "3"), ["input 'X' the dims [3]", "unknown rank"]),
+    "bad_rank_batch": (double(None), "max_batch_size: 4\n", ["'X'", "unknown rank"]),
+    "bad_decoupled": (
+        double(),
+        _io() + "model_transaction_policy { decoupled: true }\n",
+        ["model_transaction_policy", "decoupled", "does not support"],
     ),
     "bad_element": (bfloat16(), "", ["'X'", "tensor(bfloat16)", "do not share"]),
 }

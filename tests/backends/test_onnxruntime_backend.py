@@ -171,6 +171,18 @@ def test_scalars_are_dims_1(http: HttpClient) -> None:
     assert http.get("v2/models/scalars/config")["input"][0]["dims"] == [1]
 
 
+def test_listed_scalars_keep_the_dims_of_the_config(http: HttpClient) -> None:
+    """A list with dims [1] and no reshape: alone, and as a part of a joined run."""
+    assert http.get("v2/models/listed_scalars")["outputs"][0]["shape"] == [-1, 1]
+    inputs = [{"X": np.array([[i], [9]], dtype=np.float32)} for i in range(3)]
+    before = counts(http, "listed_scalars")
+    results = together(http, "listed_scalars", inputs)
+    assert counts(http, "listed_scalars")[1] - before[1] < 3
+    results.append(http.infer("listed_scalars", inputs[0]))
+    for given, got in zip([*inputs, inputs[0]], results, strict=True):
+        assert got["Y"].tolist() == (given["X"] * 2).tolist()
+
+
 def test_session_options_are_accepted_and_foreign_ones_mentioned(
     server: Any, http: HttpClient
 ) -> None:

@@ -45,6 +45,7 @@ GOOD = {
     + OUTPUT.replace("[ 13", "[ 1, 13")
     + parameter("core_mask", "0,1"),
     "mistaken": instances(1) + IO.replace("[ 13 ]", "[ 14 ]").replace('"output"', '"wrong"'),
+    "unclear": instances(1) + IO.replace("[ 13 ]", "[ -1, -1 ]"),
 }
 
 # Name -> (config.pbtxt, what the load error has to say).
@@ -56,6 +57,10 @@ BAD = {
     "bad_flag": (IO + parameter("flag", "8"), ["'flag' is 8", "rknn_init"]),
     "bad_core": (IO + parameter("core_mask", "3"), ["'3'", "rk3588", "0, 1, 2"]),
     "bad_slip": (IO + parameter("core_mas", "1"), ["did you mean 'core_mask'"]),
+    "bad_decoupled": (
+        IO + "model_transaction_policy { decoupled: true }\n",
+        ["model_transaction_policy", "decoupled", "does not support"],
+    ),
     "bad_model": (IO, ["refuses", "model.rknn", "rk3588"]),
 }
 
@@ -147,6 +152,14 @@ def test_output_which_differs_from_the_config_is_a_clean_error(http: HttpClient)
     with pytest.raises(HttpError, match="output 'wrong' has the shape") as caught:
         http.infer("mistaken", {"images": np.zeros((1, 2, 2, 3), np.uint8)})
     assert ".py" not in str(caught.value)
+
+
+def test_exception_in_a_request_is_that_requests_clean_error(http: HttpClient) -> None:
+    with pytest.raises(HttpError, match="model 'unclear': ") as caught:
+        http.infer("unclear", {"images": np.zeros((1, 2, 2, 3), np.uint8)})
+    assert "ValueError" in str(caught.value)
+    assert ".py" not in str(caught.value)
+    assert "At:" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", list(BAD))

@@ -95,6 +95,13 @@ def error_response(message: str, code: Any = None) -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, error_code))
 
 
+def request_failure(model_name: str, error: Exception) -> Any:
+    """Return the error response for an unexpected ``error``; its traceback goes to the log."""
+    pb_utils.Logger.log_error(traceback.format_exc())
+    text = f"the run failed: unexpected {type(error).__name__}: {one_line(str(error))}"
+    return error_response(model_sentence(model_name, text))
+
+
 # --- the model's files -------------------------------------------------------------------
 
 
@@ -227,6 +234,19 @@ def usable_cores() -> int:
     except (OSError, ValueError):
         pass  # no cgroup v2, or a quota of "max"
     return max(1, cores)
+
+
+# --- what the configuration asks of a backend --------------------------------------------
+
+
+def refuse_decoupled(config: Config) -> None:
+    """Raise ModelLoadError for a decoupled model: these backends return one response each."""
+    if (config.get("model_transaction_policy") or {}).get("decoupled"):
+        msg = (
+            "config.pbtxt sets model_transaction_policy { decoupled: true }, which this backend "
+            "does not support: it gives one response to each request"
+        )
+        raise ModelLoadError(msg)
 
 
 # --- tensors in the configuration --------------------------------------------------------

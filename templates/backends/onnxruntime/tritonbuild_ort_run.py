@@ -21,7 +21,7 @@ import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 import tritonbuild_ort_types as types
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
-from tritonbuild_common import Config, error_response, model_sentence, one_line
+from tritonbuild_common import Config, backend_dims, error_response, model_sentence, one_line
 from tritonbuild_ort_types import Array
 
 if TYPE_CHECKING:
@@ -62,6 +62,14 @@ class Runner:
         self._joins = self._batching
         self._inputs = {**signature.inputs, **signature.optional_inputs}
         self._outputs = signature.outputs
+        # Dims [1] for one scalar per batch element; with a reshape to [] the core adds the 1.
+        self._scalars = frozenset(
+            str(entry["name"])
+            for entry in config["output"]
+            if self._batching
+            and backend_dims(entry) == (1,)
+            and len(self._outputs[entry["name"]].dims) == 1
+        )
         tensors = [*self._inputs.values(), *self._outputs.values()]
         # An OrtValue cannot be made from strings, so a model with strings takes the plain way.
         self._has_strings = any(spec.onnx_type == "tensor(string)" for spec in tensors)
@@ -200,15 +208,15 @@ class Runner:
         return _output_view(value, shape, np.dtype(types.numpy_type(data_type)))
 
     def _response(self, outputs: Mapping[str, Array], names: Sequence[str]) -> Any:
-        tensors = [pb_utils.Tensor(name, self._client_output(outputs[name])) for name in names]
+        tensors = [
+            pb_utils.Tensor(name, self._client_output(name, outputs[name])) for name in names
+        ]
         return pb_utils.InferenceResponse(output_tensors=tensors)
 
-    def _client_output(self, array: Array) -> Array:
-        """Return ``array`` with the dims [1] which stand for a scalar where it is one.
-
-        Only without batching: with it, a ``reshape`` in the configuration says so to the core.
-        """
-        return array.reshape((1,)) if array.ndim == 0 else array
+    def _client_output(self, name: str, array: Array) -> Array:
+        """Return ``array`` with the dims [1] which stand for a scalar where it is one."""
+        scalar = array.ndim == 0 or (array.ndim == 1 and name in self._scalars)
+        return array.reshape((*array.shape, 1)) if scalar else array
 
 
 def _ort_value(array: Array) -> Any:

@@ -25,6 +25,7 @@ from tritonbuild_common import (
     did_you_mean,
     has_scheduler,
     listing,
+    refuse_decoupled,
     sequence_controls,
 )
 
@@ -208,6 +209,7 @@ def check_config(config: Config, signature: Signature) -> None:
 
 
 def _check_unsupported(config: Config) -> None:
+    refuse_decoupled(config)
     for key in ("batch_input", "batch_output"):
         if config.get(key):
             msg = f"config.pbtxt uses {key}, which this backend does not support"
@@ -237,10 +239,14 @@ def _check_batching(config: Config, signature: Signature) -> None:
     if config["max_batch_size"] > 0:
         for _entry, spec in _entries(config, signature):
             if not spec.can_batch:
+                what = (
+                    f"has dims {list(spec.dims)}, without a dynamic first dimension"
+                    if spec.dims
+                    else "is a scalar or of unknown rank"
+                )
                 msg = (
                     f"config.pbtxt sets max_batch_size {config['max_batch_size']}, but the ONNX "
-                    f"model cannot batch: '{spec.name}' has dims {list(spec.dims)}, without a "
-                    "dynamic first dimension"
+                    f"model cannot batch: '{spec.name}' {what}"
                 )
                 raise ModelLoadError(msg)
 
@@ -252,20 +258,26 @@ def _check_tensor(kind: str, entry: Mapping[str, Any], spec: TensorSpec, batchin
             f"ONNX model has {spec.data_type}"
         )
         raise ModelLoadError(msg)
+    if kind == "output" and not spec.dims:
+        return  # of unknown rank, perhaps: ONNX Runtime gives [] for it as for a scalar
     model_dims = spec.dims[1:] if batching else spec.dims
     dims = backend_dims(entry)
-    if not _dims_agree(kind, dims, model_dims):
-        batch_note = " after the batch dimension" if batching else ""
+    if not _dims_agree(dims, model_dims):
+        has = f"has {list(model_dims)}{' after the batch dimension' if batching else ''}"
+        if not spec.dims:
+            has = (
+                "gives none: it is a scalar there (dims [1]), or of unknown rank, which this "
+                "backend does not support for an input"
+            )
         msg = (
             f"config.pbtxt gives {kind} '{spec.name}' the dims {list(dims)}, but the ONNX model "
-            f"has {list(model_dims)}{batch_note}"
+            f"{has}"
         )
         raise ModelLoadError(msg)
 
 
-def _dims_agree(kind: str, dims: Dims, model_dims: Dims) -> bool:
+def _dims_agree(dims: Dims, model_dims: Dims) -> bool:
     if not model_dims:
-        # A scalar is dims [1].  ONNX Runtime also says [] for an output of unknown rank.
-        return dims in ((), (1,)) or kind == "output"
+        return dims in ((), (1,))  # a scalar is dims [1]
     same_rank = len(dims) == len(model_dims)
     return same_rank and all(want in (-1, got) for got, want in zip(dims, model_dims))

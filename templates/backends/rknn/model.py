@@ -25,6 +25,7 @@ from tritonbuild_common import (
     load_errors,
     model_file,
     model_sentence,
+    request_failure,
 )
 from tritonbuild_rknn_config import Output, Settings, read_settings
 from tritonbuild_rknn_device import Npu, core_mask, find_npu
@@ -64,6 +65,12 @@ class TritonPythonModel:
         self._lite.release()
 
     def _answer(self, request: Any) -> Any:
+        try:
+            return self._answer_checked(request)
+        except Exception as error:  # noqa: BLE001  # RKNNLite's have no common base
+            return request_failure(self._model, error)
+
+    def _answer_checked(self, request: Any) -> Any:
         tensors = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         arrays = [tensors[name] for name in self._settings.inputs]
         results = run(self._lite, self._settings, arrays)

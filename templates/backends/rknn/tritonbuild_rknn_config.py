@@ -21,6 +21,7 @@ from tritonbuild_common import (
     parameters,
     parse_bool,
     parse_int,
+    refuse_decoupled,
 )
 
 WANT_FLOAT = "want_float"
@@ -69,6 +70,7 @@ class Settings(NamedTuple):
 def read_settings(config: Config) -> Settings:
     """Return the settings; raises ModelLoadError where RKNNLite cannot do it."""
     given = parameters(config)
+    refuse_decoupled(config)
     _check_parameters(config, given)
     _check_tensors(config)
     return Settings(
