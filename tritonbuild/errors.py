@@ -6,6 +6,7 @@
      ├── NothingToDoError   3   a selector matched nothing
      ├── HostError          4   this machine lacks a tool, room, a port or a right
      ├── SourceError        5   something from outside did not arrive, or is not what was pinned
+     ├── UnreachableError   5   a SourceError: where it comes from cannot be reached at all
      ├── PatchError         6   an edit of fetched sources does not fit
      ├── RenderError        7   a template and its values do not go together
      ├── BuildError         8   a build command failed
@@ -63,6 +64,12 @@ class HostError(TritonBuildError):
 
 class SourceError(TritonBuildError):
     """Something from outside did not arrive or is not what the recipe pins."""
+
+    exit_code: ClassVar[int] = 5
+
+
+class UnreachableError(SourceError):
+    """Where something comes from cannot be reached; some work can go on without it."""
 
     exit_code: ClassVar[int] = 5
 

@@ -145,10 +145,14 @@ class Workspace:
 
 def remember(work_dir: Path) -> None:
     """Note the work directory of the last build made from the current folder."""
+    from filelock import FileLock
+
     path = _state_file()
-    known = _read_state(path)
-    known[str(Path.cwd())] = str(work_dir)
-    write_text(path, json.dumps(known, indent=2) + "\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock"), timeout=10):
+        known = _read_state(path)
+        known[str(Path.cwd())] = str(work_dir)
+        write_text(path, json.dumps(known, indent=2) + "\n")
 
 
 def recall() -> Path:

@@ -1,7 +1,8 @@
 """The one door through which tritonbuild starts other programs.
 
-Programs get an argument list (never a shell line), a closed stdin, an environment that was made
-for them, and die with tritonbuild. What ran is kept beside its output (`Log`), so that it can be
+Programs get an argument list (never a shell line), a closed stdin and an environment that was made
+for them. The kernel kills them when tritonbuild dies; what they start in turn is theirs to keep in
+order, or is kept in namespaces that end with them (`contain`). What ran is kept beside its output (`Log`), so that it can be
 run again by hand.
 """
 
@@ -14,6 +15,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +37,7 @@ _INHERITED = frozenset(
         "CURL_CA_BUNDLE", "SOURCE_DATE_EPOCH", "NETRC", "APT_CONFIG",
     }
 )  # fmt: skip
-_INHERITED_PREFIXES = ("PIP_",)
+_INHERITED_PREFIXES = ("PIP_", "DOCKER_")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "ftp_proxy")
 
 # How long a program that was asked to stop may take before it is killed, in seconds.
@@ -43,6 +45,7 @@ STOP_GRACE = 5.0
 
 # Programs that run right now; steps run in threads, and Ctrl-C reaches the main one only.
 _running: set[subprocess.Popen[bytes]] = set()
+_stopping = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,6 @@ def run(
     env: Mapping[str, str | None] | None = None,
     cwd: Path | None = None,
     check: bool = True,
-    timeout: float | None = None,
 ) -> Result:
     """Run a program to its end and return its joined output.
 
@@ -123,12 +125,13 @@ def run(
         env: Additions to the environment (see `make_env`).
         cwd: Working folder.
         check: Raise when the exit code is not 0.
-        timeout: Seconds after which the program is stopped and BuildError is raised.
 
     Raises:
         HostError: The program does not exist.
-        BuildError: It failed (with `check`), or took longer than `timeout`.
+        BuildError: It failed (with `check`).
+        KeyboardInterrupt: `stop_all` was called.
     """
+    check_stopping()
     terminal.detail(f"+ {format_argv(argv)}")
     started = time.monotonic()
     child_env = make_env(env)
@@ -137,17 +140,22 @@ def run(
         with _popen(argv, child_env, cwd, subprocess.PIPE) as child:
             _running.add(child)
             try:
-                output = _tee(child, sink, timeout)
+                check_stopping()
+                output = _tee(child, sink)
             except BaseException:
                 stop(child)
                 raise
             finally:
                 _running.discard(child)
         result = Result(child.returncode, output, time.monotonic() - started)
+    check_stopping()
     if log:
         _write_twin(log, argv, child_env, cwd, result)
     if check and result.returncode != 0:
-        raise BuildError(describe_failure(argv, result, log))
+        msg = describe_failure(argv, result, log)
+        if "No space left on device" in result.output:
+            raise HostError(msg, hint="free some space, then run the same command again")
+        raise BuildError(msg, hint="mend what it says, then run the same command again")
     return result
 
 
@@ -209,8 +217,29 @@ def stop(child: subprocess.Popen[bytes], grace: float = STOP_GRACE) -> None:
     child.wait()
 
 
+def contain() -> list[str]:
+    """Return what stands before a command so that all it starts and mounts ends with it.
+
+    Namespaces of its own for mounts and processes; nothing where we may not make them.
+    """
+    unshare = find_tool("unshare")
+    argv = [str(unshare), "--mount", "--pid", "--fork", "--kill-child", "--"]
+    return argv if unshare and capture([*argv, "true"]).returncode == 0 else []
+
+
+def check_stopping() -> None:
+    """Leave a thread's work once `stop_all` was called.
+
+    Raises:
+        KeyboardInterrupt: It was.
+    """
+    if _stopping.is_set():
+        raise KeyboardInterrupt
+
+
 def stop_all() -> None:
-    """Stop every program that `run` waits for in any thread; those calls then return."""
+    """Stop every program that `run` waits for in any thread, and start no other."""
+    _stopping.set()
     for child in list(_running):
         stop(child)
 
@@ -218,7 +247,10 @@ def stop_all() -> None:
 def describe_failure(argv: Sequence[str], result: Result, log: Path | None) -> str:
     """Return what failed, how, and the last lines that it said."""
     code = result.returncode
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    how = f"exit code {code}"
+    if code < 0:
+        known = -code in set(signal.Signals)
+        how = f"signal {signal.Signals(-code).name if known else -code}"
     lines = [f"{Path(argv[0]).name} failed with {how}", f"  command: {format_argv(argv)}"]
     tail = result.output.rstrip().splitlines()[-15:]
     lines += [f"  | {line}" for line in tail]
@@ -244,29 +276,20 @@ def _popen(
     )  # fmt: skip
 
 
-def _tee(child: subprocess.Popen[bytes], sink: IO[bytes] | None, timeout: float | None) -> str:
+def _tee(child: subprocess.Popen[bytes], sink: IO[bytes] | None) -> str:
     """Copy a child's output to the log; keep the last part of it (a step may print gigabytes)."""
-    import threading
-
-    timer = threading.Timer(timeout, stop, [child]) if timeout else None
-    if timer:
-        timer.start()
     kept: list[bytes] = []
     size = 0
-    try:
-        assert child.stdout is not None
-        for line in child.stdout:
-            if sink:
-                sink.write(line)
-                sink.flush()
-            kept.append(line)
-            size += len(line)
-            while size > _KEPT_BYTES and len(kept) > 1:
-                size -= len(kept.pop(0))
-        child.wait()
-    finally:
-        if timer:
-            timer.cancel()
+    assert child.stdout is not None
+    for line in child.stdout:
+        if sink:
+            sink.write(line)
+            sink.flush()
+        kept.append(line)
+        size += len(line)
+        while size > _KEPT_BYTES and len(kept) > 1:
+            size -= len(kept.pop(0))
+    child.wait()
     return b"".join(kept).decode(errors="replace")
 
 

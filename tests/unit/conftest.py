@@ -173,6 +173,10 @@ class TinyWorld:
                 text = text.replace(f"@{key}@", value)
             path.write_text(text, encoding="utf-8")
 
+    def offer(self, extra: dict[str, str]) -> str:
+        """Put a wheel with more files in place of the usual one; return its checksum."""
+        return make_wheel(self.wheels / TINY_NAME, {**TINY_FILES, **extra})
+
     def use_wheel(self, content: bytes) -> None:
         """Pin and offer these bytes as the wheel."""
         (self.wheels / TINY_NAME).write_bytes(content)
@@ -242,7 +246,6 @@ _TINY_RECIPES = {
         pythons: ["3.11"]
         wheels:
           tiny:
-            version: "1.0"
             why: it is all there is
             license: Apache-2.0
             files:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -123,6 +125,70 @@ def test_wheel_that_was_damaged_in_cache_is_fetched_again(tiny_world):
     done = tiny_world.build("--work-dir", tiny_world.work.with_name("other"))
     assert done.code == 0, done.text
     assert kept.stat().st_size > 100
+
+
+def statuses_of(done) -> dict[str, str]:
+    assert done.code == 0, done.text
+    return {step["name"][3:]: step["status"] for step in json.loads(done.out)["steps"]}
+
+
+def test_file_that_changed_in_tree_is_put_right_and_checked_again(tiny_world):
+    assert tiny_world.build().code == 0
+    before = tiny_world.hash_tree()
+    (tiny_world.work / "stage/opt/tritonserver/lib/note.txt").write_text("")
+    statuses = statuses_of(tiny_world.build("--json"))
+    assert (statuses["assemble"], statuses["verify"]) == ("done", "done")
+    assert tiny_world.hash_tree() == before
+
+
+def test_wheel_that_was_replaced_in_cache_does_not_reach_the_tree(tiny_world):
+    assert tiny_world.build().code == 0
+    before = tiny_world.hash_tree()
+    (kept,) = tiny_world.cache.glob("wheels/*/*.whl")
+    with zipfile.ZipFile(kept, "a") as archive:
+        archive.writestr("tiny/lib/evil.txt", "evil")
+    (tiny_world.work / "stage").rename(tiny_world.work / "gone")
+    assert statuses_of(tiny_world.build("--json"))["fetch-tiny"] == "done"
+    assert tiny_world.hash_tree() == before
+
+
+@pytest.mark.parametrize("lost", ["root", "packages.json"])
+def test_half_a_root_is_made_anew(rootless_world, lost):
+    assert rootless_world.build().code == 0
+    (folder,) = rootless_world.cache.glob("roots/bookworm-*")
+    path = folder / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert statuses_of(rootless_world.build("--json"))["root"] == "done"
+    assert (folder / "root" / "usr").is_dir()
+    assert (folder / "packages.json").is_file()
+
+
+def test_other_cache_is_filled_rather_than_the_old_one_trusted(tiny_world, shared_cache):
+    assert tiny_world.build().code == 0
+    other = tiny_world.cache.with_name("other cache")
+    other.mkdir()
+    (other / "roots").symlink_to(shared_cache / "roots")
+    tiny_world.cli.env["TRITONBUILD_CACHE_DIR"] = str(other)
+    assert statuses_of(tiny_world.build("--json"))["fetch-tiny"] == "done"
+    assert list(other.glob("wheels/*/*.whl"))
+
+
+def test_failed_check_leaves_nothing_that_smoke_or_package_would_take(tiny_world):
+    assert tiny_world.build().code == 0
+    tiny_world.sha256 = tiny_world.offer({"tiny/lib/broken.so": "\x7fELF but no more"})
+    tiny_world.write_recipes()
+    assert tiny_world.build().code == 9
+    assert tiny_world.cli("package", "--work-dir", tiny_world.work).code == 9
+    assert tiny_world.cli("smoke", "--work-dir", tiny_world.work).code == 2
+
+
+def test_mirror_is_an_address_and_never_an_option(rootless_world, tmp_path):
+    mirror = rootless_world.recipes / "mirrors/tiny.yaml"
+    mirror.parent.mkdir()
+    mirror.write_text("name: tiny\nsummary: evil\napt: {debian: '--setup-hook=touch pwned'}\n")
+    done = rootless_world.build("--mirror", "tiny", cwd=tmp_path)
+    assert done.code == 2, done.text
+    assert not (tmp_path / "pwned").exists()
 
 
 # --- broken recipes that only the build can see ---------------------------------------------

