@@ -1,4 +1,4 @@
-"""The globs of a layout: `*` stays within a folder, `**` spans folders."""
+"""The globs of a layout (`*` stays within a folder, `**` spans folders), and its programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonbuild.stage.assemble import _compile_glob
+from tritonbuild.errors import AssembleError
+from tritonbuild.stage.assemble import Assembly, _check_artefacts, _compile_glob
 
 names = st.lists(
     st.text(st.characters(exclude_characters="/\n", exclude_categories=["Cs"]), min_size=1),
@@ -50,3 +51,28 @@ def test_name_without_wildcards_fits_itself_only(name):
 @given(names)
 def test_star_fits_names_of_one_folder_only(name):
     assert bool(_compile_glob("*").fullmatch(name)) is ("/" not in name)
+
+
+@pytest.mark.parametrize(
+    ("artefact", "executable", "problem"),
+    [
+        pytest.param("backends/x/LICENSE", False, None, id="text"),
+        pytest.param("backends/x/stub", True, "x: backends/x/stub cannot be run", id="program"),
+        pytest.param("bin/server", False, "x: bin/server cannot be run", id="in-bin"),
+        pytest.param("backends/x/gone", False, "x: backends/x/gone is missing", id="missing"),
+    ],
+)
+def test_only_programs_must_have_their_run_bit(tmp_path, artefact, executable, problem):
+    assembly = Assembly(tmp_path, "3.11")
+    if "gone" not in artefact:
+        path = assembly.claim(artefact, "x.whl")
+        path.write_text("x")
+        path.chmod(0o644)
+    if executable:
+        assembly.programs.add(artefact)
+    parts = [{"component": "x", "artefacts": [artefact]}]
+    if problem is None:
+        _check_artefacts(assembly, parts)
+        return
+    with pytest.raises(AssembleError, match=problem):
+        _check_artefacts(assembly, parts)

@@ -10,39 +10,90 @@ from pathlib import Path
 import pytest
 
 from tritonbuild.arch import Arch
+from tritonbuild.cli.smoke import describe_place
 from tritonbuild.doctor import Finding, Status, examine, make_needs, mend
 from tritonbuild.doctor.mend import collect_fixes, has_package_lists
 from tritonbuild.doctor.model import apt_argv, parse_version
 from tritonbuild.doctor.programs import Packages, Patchelf, Program
 from tritonbuild.doctor.system import Binfmt, Keyring, Memory, Room, SubordinateIds
 from tritonbuild.errors import HostError
+from tritonbuild.executors.place import runs_directly
+from tritonbuild.executors.sandbox import Sandbox
 from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Request
 from tritonbuild.recipe.load import RecipeBook
 from tritonbuild.recipe.model import ProviderKind
 from tritonbuild.stage import patchelf
 
-EMULATION = {"qemu-user", "binfmt qemu-aarch64", "bubblewrap", "sandbox"}
+EMULATION = {"qemu-user", "binfmt qemu-aarch64"}
+SANDBOX = {"bubblewrap", "sandbox"}
 
 
 def needs_of(
-    provider: ProviderKind, *, native: Arch = Arch.AMD64, is_root: bool = True
+    provider: ProviderKind,
+    *,
+    native: Arch = Arch.AMD64,
+    direct: bool = False,
+    is_root: bool = True,
 ) -> list[str]:
     request = Request("orangepi5b", os="debian-12", provider=provider)
     plan = make_plan(RecipeBook.open(), request)
     needs = make_needs(
-        plan, native=native, is_root=is_root, work_dir=Path("build"), cache=Path("cache")
+        plan,
+        native=native,
+        direct=direct,
+        is_root=is_root,
+        work_dir=Path("build"),
+        cache=Path("cache"),
     )
     return [need.tool for need in needs]
 
 
 def test_wheel_plan_needs_emulation_on_another_architecture_only() -> None:
-    assert set(needs_of(ProviderKind.WHEEL)) >= EMULATION
-    assert not EMULATION & set(needs_of(ProviderKind.WHEEL, native=Arch.ARM64))
+    assert set(needs_of(ProviderKind.WHEEL)) >= EMULATION | SANDBOX
+    on_board = needs_of(ProviderKind.WHEEL, native=Arch.ARM64, direct=True)
+    assert not (EMULATION | SANDBOX) & set(on_board)
+
+
+def test_wheel_plan_needs_a_sandbox_on_an_arm64_machine_with_another_system() -> None:
+    needs = set(needs_of(ProviderKind.WHEEL, native=Arch.ARM64, direct=False))
+    assert needs >= SANDBOX
+    assert not EMULATION & needs
+
+
+@pytest.mark.parametrize(
+    ("native", "system", "direct"),
+    [
+        pytest.param(Arch.ARM64, {"ID": "debian", "VERSION_ID": "12"}, True, id="board"),
+        pytest.param(Arch.ARM64, {"ID": "ubuntu", "VERSION_ID": "22.04"}, False, id="other-os"),
+        pytest.param(Arch.AMD64, {"ID": "debian", "VERSION_ID": "12"}, False, id="other-arch"),
+    ],
+)
+def test_programs_run_directly_on_the_same_architecture_and_system_only(
+    monkeypatch: pytest.MonkeyPatch, native: Arch, system: dict[str, str], direct: bool
+) -> None:
+    monkeypatch.setattr(Arch, "native", lambda: native)
+    monkeypatch.setattr("platform.freedesktop_os_release", lambda: system)
+    assert runs_directly(Arch.ARM64, "debian-12") is direct
+
+
+@pytest.mark.parametrize(
+    ("native", "root", "words"),
+    [
+        pytest.param(Arch.ARM64, None, "directly on this machine", id="board"),
+        pytest.param(Arch.ARM64, Path("root"), "in the board's root", id="other-os"),
+        pytest.param(Arch.AMD64, Path("root"), "under QEMU in the board's root", id="other-arch"),
+    ],
+)
+def test_smoke_speaks_of_qemu_only_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, native: Arch, root: Path | None, words: str
+) -> None:
+    monkeypatch.setattr(Arch, "native", lambda: native)
+    assert describe_place(Sandbox(root=root), Arch.ARM64) == words
 
 
 def test_wheel_plan_needs_id_ranges_without_root_only() -> None:
-    extra = {"newuidmap", "subuid"}
+    extra = {"newuidmap", "subuid, subgid"}
     assert not extra & set(needs_of(ProviderKind.WHEEL))
     assert extra <= set(needs_of(ProviderKind.WHEEL, is_root=False))
 
@@ -178,6 +229,14 @@ def test_room_is_looked_for_where_the_folder_will_be(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_room_only_warns_where_an_earlier_build_wrote(tmp_path: Path) -> None:
+    room = Room("room", tmp_path / "work", 1 << 60)
+    room.folder.mkdir()
+    assert room.examine().status is Status.MISSING
+    (room.folder / "plan.json").touch()
+    assert room.examine().status is Status.WARN
+
+
 def test_memory_only_warns(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:  2097152 kB\nMemAvailable:  524288 kB\n")
@@ -187,10 +246,34 @@ def test_memory_only_warns(tmp_path: Path) -> None:
 
 
 def test_subordinate_ids_are_never_changed_by_us(tmp_path: Path) -> None:
-    finding = SubordinateIds(path=tmp_path / "none").examine()
+    finding = SubordinateIds(folder=tmp_path / "none").examine()
     assert finding.status is Status.MISSING
     assert finding.by_hand
     assert collect_fixes([finding]) == []
+
+
+def test_subordinate_ids_are_looked_for_in_both_files(tmp_path: Path) -> None:
+    line = f"{os.getuid()}:100000:65536\n"
+    (tmp_path / "subuid").write_text(line)
+    finding = SubordinateIds(folder=tmp_path).examine()
+    assert finding.status is Status.MISSING
+    assert finding.fix is not None
+    assert "--add-subgids" in finding.fix
+    assert "--add-subuids" not in finding.fix
+    (tmp_path / "subgid").write_text(line)
+    assert SubordinateIds(folder=tmp_path).examine().status is Status.OK
+
+
+def test_subordinate_ids_of_a_user_without_a_name_go_by_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+    finding = SubordinateIds(folder=tmp_path).examine()
+    assert finding.fix is not None
+    assert finding.fix[-1] == "54321"
+    for name in ("subuid", "subgid"):
+        (tmp_path / name).write_text("54321:100000:65536\n")
+    assert SubordinateIds(folder=tmp_path).examine().status is Status.OK
 
 
 def test_debian_packages_are_asked_of_dpkg(require_or_skip: object) -> None:
@@ -208,6 +291,12 @@ def test_patchelf_is_the_one_that_was_installed_with_us(monkeypatch: pytest.Monk
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
     assert re.match(r"patchelf \d", said)
     assert Patchelf().examine().status is Status.OK
+    assert said.strip() == f"patchelf {patchelf.read_version(path)}"
+
+
+def test_patchelf_that_does_not_run_has_no_version(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="does not tell its version"):
+        patchelf.read_version(tmp_path / "none")
 
 
 def finding(
@@ -303,7 +392,12 @@ def test_this_machine_has_what_the_demo_needs(tmp_path: Path, require_or_skip: o
         RecipeBook.open(), Request("orangepi5b", os="debian-12", provider=ProviderKind.WHEEL)
     )
     needs = make_needs(
-        plan, native=Arch.native(), is_root=os.geteuid() == 0, work_dir=tmp_path, cache=tmp_path
+        plan,
+        native=Arch.native(),
+        direct=runs_directly(Arch.ARM64, "debian-12"),
+        is_root=os.geteuid() == 0,
+        work_dir=tmp_path,
+        cache=tmp_path,
     )
     found = examine(needs)
     assert [finding.tool for finding in found] == [need.tool for need in needs]

@@ -11,10 +11,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from tritonbuild.errors import RecipeError
 from tritonbuild.recipe.load import load_file
-from tritonbuild.recipe.model import RECIPE_KINDS
+from tritonbuild.recipe.model import (
+    RECIPE_KINDS,
+    AddressPrefix,
+    AptAddress,
+    GitAddress,
+    IndexAddress,
+    WheelName,
+)
 
 BROKEN = Path(__file__).parents[1] / "recipes" / "broken"
 FILES = sorted(BROKEN.glob("*.yaml"))
@@ -52,6 +60,78 @@ def test_check_reports_every_problem_of_every_file_at_once(cli, tmp_path):
         assert line in done.err
     assert done.err.startswith("error: ")
     assert done.err.count("hint: ") == 1
+
+
+@pytest.mark.parametrize("verb", ["check", "plan"])
+@pytest.mark.parametrize(
+    ("provider", "message"),
+    [
+        pytest.param(
+            "{wheels: [], templates: [backends/rknx]}",
+            'x: templates/backends/rknx: no such folder; did you mean "backends/rknn"?',
+            id="template",
+        ),
+        pytest.param(
+            "{wheels: [psutil], layout: [{wheel: psutils, files: '**', to: backends/x}]}",
+            'x: layout: psutils is not among its wheels; did you mean "psutil"?',
+            id="wheel",
+        ),
+    ],
+)
+def test_assembly_from_what_is_not_there_is_refused_before_a_build(
+    cli, tmp_path, verb, provider, message
+):
+    (tmp_path / "components").mkdir()
+    (tmp_path / "components" / "x.yaml").write_text(
+        f"name: x\nsummary: x\nkind: backend\nwheel: {provider}\n"
+    )
+    options = {"check": (), "plan": ("--board", "generic-arm64", "--from", "wheel", "-c", "x")}
+    done = cli(verb, *options[verb], "--recipes", tmp_path)
+    assert done.code == 2, done.text
+    assert message in done.err
+
+
+ADDRESSES = {
+    AptAddress: (
+        ("http://x.invalid/debian", "https://x.invalid", "file:///srv/debian", "copy:///srv/debian"),
+        ("--setup-hook=id", "deb http://x.invalid", "http://x.invalid/a b", "x.invalid", ""),
+    ),
+    IndexAddress: (
+        ("https://x.invalid/simple", "file:///srv/simple"),
+        ("--extra-index-url=x", "ftp://x.invalid", "x"),
+    ),
+    AddressPrefix: (
+        ("https://x.invalid/", "git://x.invalid/", "ssh://git@x.invalid/", "file:///srv/"),
+        ("-c", "ext::sh -c id", "x.invalid"),
+    ),
+    GitAddress: (
+        (
+            "https://x.invalid/a.git", "ssh://git@x.invalid:22/a", "git://x.invalid/a",
+            "file:///srv/a", "git@x.invalid:a/b.git", "/srv/my sources/a",
+        ),
+        ("-x", "--upload-pack=id", "ext::sh -c id", "a/b", "git@x.invalid:-a", "ssh://-oX=id/a"),
+    ),
+    WheelName: (
+        (
+            "ruamel.yaml-0.18.16-py3-none-any.whl", "a-1.0-1-py3-none-any.whl",
+            "a-1!2.0+local.1-cp39-cp39-manylinux_2_17_aarch64.manylinux2014_aarch64.whl",
+        ),
+        ("ruamel.whl", "a-1.0-py3-none.whl", "-r-1.0-py3-none-any.whl", "a-1-py3-none-any.whl.x"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "good"),
+    [(kind, text, i == 0) for kind, both in ADDRESSES.items() for i in (0, 1) for text in both[i]],
+)
+def test_addresses_and_file_names_cannot_be_options(kind, text, good):
+    adapter = TypeAdapter(kind)
+    if good:
+        assert adapter.validate_python(text) == text
+        return
+    with pytest.raises(ValidationError):
+        adapter.validate_python(text)
 
 
 RAW = {
@@ -92,6 +172,7 @@ def test_file_that_is_no_recipe_is_refused(cli, tmp_path, name):
     assert done.code == 2, done.text
     assert f"{path}:" in done.err
     assert message in done.err
+    assert "hint: " in done.err
     assert done.out == ""
     assert max(map(len, done.err.splitlines())) < 400
 

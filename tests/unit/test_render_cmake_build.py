@@ -132,8 +132,9 @@ def test_missing_template_value_names_template_and_line(tmp_path, monkeypatch):
     with pytest.raises(RenderError, match=r"templates/y\.j2: no such template"):
         template.render_template("y.j2", {})
     (tmp_path / "z.j2").write_text("one\n{% if %}\n")
-    with pytest.raises(RenderError, match=r"templates/z\.j2:2: "):
+    with pytest.raises(RenderError, match=r"templates/z\.j2:2: ") as caught:
         template.render_template("z.j2", {})
+    assert caught.value.hint
 
 
 # --- the script, run for real with stand-ins for the programs that it calls -----------------------

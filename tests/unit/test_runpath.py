@@ -72,6 +72,13 @@ def test_tree_without_lib_folder_is_no_error(tree):
     set_run_paths(tree, get_patchelf())
 
 
+def test_damaged_elf_file_is_left_to_the_check_of_the_tree(tree):
+    for name in ("lib/broken.so", "lib/short.so"):
+        (tree / name).write_bytes(b"\x7fELFxxxx"[: 8 if "broken" in name else 4])
+    assert set_run_paths(tree, get_patchelf()) == 2
+    assert (tree / "lib/broken.so").read_bytes() == b"\x7fELFxxxx"
+
+
 def test_elf_files_are_regular_files_with_the_magic(tree):
     names = [str(path.relative_to(tree)) for path in list_elf_files(tree)]
     assert names == ["backends/python/stub", "bin/python", "lib/libz.so.1"]

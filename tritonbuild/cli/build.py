@@ -51,7 +51,15 @@ def build(
     from tritonbuild.recipe.model import ProviderKind
 
     request = make_request(
-        board, os, release, provider, executor, component, mirror, jobs, settings
+        board=board,
+        os=os,
+        release=release,
+        provider=provider,
+        executor=executor,
+        components=component,
+        mirror=mirror,
+        jobs=jobs,
+        settings=settings,
     )
     plan = make_plan(open_book(recipes), request)
     if plan.selection.provider is not ProviderKind.WHEEL:

@@ -44,16 +44,23 @@ def doctor(
     from tritonbuild.arch import Arch
     from tritonbuild.console import terminal
     from tritonbuild.doctor import examine, make_needs, mend
+    from tritonbuild.executors.place import runs_directly
     from tritonbuild.paths import cache_dir
     from tritonbuild.plan.make import make_plan
 
     request = make_request(
-        board, os, release, provider, executor, component, "upstream", None, None
+        board=board,
+        os=os,
+        release=release,
+        provider=provider,
+        executor=executor,
+        components=component,
     )
     plan = make_plan(open_book(recipes), request)
     needs = make_needs(
         plan,
         native=Arch.native(),
+        direct=runs_directly(Arch(plan.selection.arch), plan.selection.os),
         is_root=geteuid() == 0,
         work_dir=work_dir or Path("build") / plan.selection.work_name,
         cache=cache_dir(),

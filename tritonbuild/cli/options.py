@@ -104,15 +104,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def make_request(
+    *,
     board: str,
     os: str | None,
     release: str | None,
     provider: str,
-    executor: str | None,
+    executor: str | None = None,
     components: list[str] | None,
-    mirror: str,
-    jobs: int | None,
-    settings: list[str] | None,
+    mirror: str = "upstream",
+    jobs: int | None = None,
+    settings: list[str] | None = None,
 ) -> Request:
     """Return what the options ask for.
 

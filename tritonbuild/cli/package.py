@@ -33,4 +33,7 @@ def package(work_dir: WorkDir = None, as_json: Json = False) -> None:
         terminal.output(json.dumps(content, indent=2))
         return
     terminal.output(f"{made.path}\n{made.sha256}  {made.size / 1e6:.1f} MB, {made.files} files")
-    terminal.info(f"on the board: tar --zstd -xf {made.path.name} -C /")
+    verified = json.loads(ws.verify_path.read_text(encoding="utf-8"))
+    to_install = ["zstd", *sorted(set(verified["to_install"].values()))]
+    terminal.info(f"on the board, as root: apt-get install -y {' '.join(to_install)}")
+    terminal.info(f"                       tar --zstd -xf {made.path.name} -C /")

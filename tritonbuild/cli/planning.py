@@ -45,7 +45,15 @@ def plan(
     from tritonbuild.plan.make import make_plan
 
     request = make_request(
-        board, os, release, provider, executor, component, mirror, jobs, settings
+        board=board,
+        os=os,
+        release=release,
+        provider=provider,
+        executor=executor,
+        components=component,
+        mirror=mirror,
+        jobs=jobs,
+        settings=settings,
     )
     made = make_plan(open_book(recipes), request)
     terminal.output(made.to_json() if as_json else format_plan(made))
@@ -60,6 +68,13 @@ def format_plan(plan: Plan) -> str:
         f"components: {', '.join(chosen.components)}",
     ]
     lines += [f"  {name} is added: {by} needs it" for name, by in chosen.added.items()]
+    addresses = {
+        str(address)
+        for step in plan.steps
+        for address in (step.details.get("mirror"), step.details.get("index"))
+        if address
+    }
+    lines.append(f"mirror: {', '.join([chosen.mirror, *sorted(addresses)])}")
     if plan.jobs:
         lines += ["", "jobs:"]
         lines += [f"  {job.component}: -j{job.count} ({job.reason})" for job in plan.jobs]
@@ -110,7 +125,19 @@ def render(
         if path is not None and not path.is_absolute():
             msg = f"{option} {path}: an absolute path is wanted"
             raise UsageError(msg, hint=f"the script changes folders: say {option} {path.resolve()}")
-    request = make_request(board, os, release, "source", None, component, mirror, jobs, settings)
+    if (server_dir or build_dir.parent).resolve() == Path("/"):
+        msg = f"--build-dir {build_dir}: the server's sources would be put into /"
+        raise UsageError(msg, hint="choose a folder two levels down, or say --server-dir DIR")
+    request = make_request(
+        board=board,
+        os=os,
+        release=release,
+        provider="source",
+        components=component,
+        mirror=mirror,
+        jobs=jobs,
+        settings=settings,
+    )
     book = open_book(recipes)
     made = make_plan(
         book,

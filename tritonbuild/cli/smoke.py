@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from tritonbuild.cli.options import Json, WorkDir, open_workspace
+
+if TYPE_CHECKING:
+    from tritonbuild.arch import Arch
+    from tritonbuild.executors.sandbox import Sandbox
 
 
 def smoke(
@@ -21,6 +25,7 @@ def smoke(
     as_json: Json = False,
 ) -> None:
     """Start the last build's server, ask it over HTTP and gRPC, stop it. Needs a build."""
+    from tritonbuild.arch import Arch
     from tritonbuild.console import terminal
     from tritonbuild.engine.lock import hold
     from tritonbuild.errors import UsageError
@@ -33,7 +38,7 @@ def smoke(
         msg = f"{ws.root} has no finished build"
         raise UsageError(msg, hint="run `tritonbuild build` first; it goes on where it stopped")
     place = find_place(plan, cache_dir())
-    how = "under QEMU in the board's root" if place.root else "directly on this machine"
+    how = describe_place(place, Arch(plan.selection.arch))
     with hold(ws, "smoke"), terminal.step(f"run the server {how} and ask it"):
         report = run_smoke(ws, plan, sandbox=place, timeout=timeout, http_port=http_port)
     if as_json:
@@ -46,3 +51,12 @@ def smoke(
         f"Triton {report.server_version}: ready after {report.ready_seconds:.1f} s, first right "
         f"answer after {report.first_answer_seconds:.1f} s, all checks in {report.seconds:.1f} s"
     )
+
+
+def describe_place(place: Sandbox, arch: Arch) -> str:
+    """Return how the server is started, for people."""
+    from tritonbuild.executors.sandbox import needs_root
+
+    if place.root is None:
+        return "directly on this machine"
+    return "under QEMU in the board's root" if needs_root(arch) else "in the board's root"

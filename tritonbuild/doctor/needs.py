@@ -39,26 +39,47 @@ SOURCE_MEMORY = 2 * GIB
 
 
 def make_needs(
-    plan: Plan, *, native: Arch | None, is_root: bool, work_dir: Path, cache: Path
+    plan: Plan,
+    *,
+    native: Arch | None,
+    direct: bool,
+    is_root: bool,
+    work_dir: Path,
+    cache: Path,
 ) -> tuple[Need, ...]:
     """Return what a plan needs of a host; looks at nothing.
 
     Args:
         plan: What is to be built.
         native: The host's architecture.
+        direct: Whether the board's programs run there without a root of the board's system
+            (`tritonbuild.executors.place.runs_directly`).
         is_root: Whether tritonbuild runs as root there.
         work_dir: Where the build works.
         cache: Where downloads and roots are kept.
     """
     if plan.selection.provider is ProviderKind.WHEEL:
-        return _wheel_needs(plan, native, is_root, work_dir, cache)
+        running = _running_needs(Arch(plan.selection.arch), native, direct=direct)
+        return _wheel_needs(plan, running, is_root, work_dir, cache)
     return _source_needs(plan, native, work_dir)
 
 
+def _running_needs(arch: Arch, native: Arch | None, *, direct: bool) -> list[Need]:
+    """Return what starts the board's programs: nothing on a machine like the board."""
+    needs: list[Need] = []
+    if native is not arch:
+        qemu = (f"qemu-{arch.to_qemu()}-static", f"qemu-{arch.to_qemu()}")
+        runs = f"runs {arch} programs in the smoke test"
+        needs += [Program("qemu-user", qemu, (6, 0), "qemu-user-static", runs), Binfmt(arch)]
+    if not direct:
+        why = "runs the server in a sandbox"
+        needs += [Program("bubblewrap", ("bwrap",), (0, 4), "bubblewrap", why), Sandbox()]
+    return needs
+
+
 def _wheel_needs(
-    plan: Plan, native: Arch | None, is_root: bool, work_dir: Path, cache: Path
+    plan: Plan, running: list[Need], is_root: bool, work_dir: Path, cache: Path
 ) -> tuple[Need, ...]:
-    arch = Arch(plan.selection.arch)
     system = str(plan.find_step("root").details["distribution"])
     unpacks = "unpacks the board's system, to check the tree against and to run it in"
     needs: list[Need] = [
@@ -68,16 +89,8 @@ def _wheel_needs(
         Program("gpg", ("gpg",), (2, 2), "gpg", "mmdebstrap looks keys up with it"),
         Program("tar", ("tar",), (1, 28), "tar", unpacks),
         Keyring(system),
+        *running,
     ]
-    if native is not arch:
-        qemu = (f"qemu-{arch.to_qemu()}-static", f"qemu-{arch.to_qemu()}")
-        runs = f"runs {arch} programs in the smoke test"
-        needs += [
-            Program("qemu-user", qemu, (6, 0), "qemu-user-static", runs),
-            Binfmt(arch),
-            Program("bubblewrap", ("bwrap",), (0, 4), "bubblewrap", "runs the server in a sandbox"),
-            Sandbox(),
-        ]
     if not is_root:
         needs += [
             Program("newuidmap", ("newuidmap",), None, "uidmap", "mmdebstrap without root"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
+import contextlib
 import os
+import pwd
 import re
 import shutil
 from dataclasses import dataclass
@@ -164,20 +165,34 @@ class Sandbox:
 class SubordinateIds:
     """User and group numbers that mmdebstrap may hand out without root."""
 
-    tool: str = "subuid"
-    path: Path = Path("/etc/subuid")
+    tool: str = "subuid, subgid"
+    folder: Path = Path("/etc")
 
     def examine(self) -> Finding:
-        """Look for the user's line."""
-        needed, why = "a range of this user's", "mmdebstrap without root"
-        names = {getpass.getuser(), str(os.getuid())}
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
-        line = next((line for line in lines if line.split(":")[0] in names), None)
-        if line:
-            return Finding(self.tool, Status.OK, line, needed, why)
-        ranges = "100000-165535"
-        fix = ("usermod", "--add-subuids", ranges, "--add-subgids", ranges, getpass.getuser())
-        return Finding(self.tool, Status.MISSING, "", needed, why, fix, by_hand=True)
+        """Look for the user's line in both files."""
+        needed, why = "a range of this user's in each", "mmdebstrap without root"
+        user = _user_name()
+        lines = {kind: self._find_line(kind, user) for kind in ("subuid", "subgid")}
+        lacking = [kind for kind, line in lines.items() if line is None]
+        if not lacking:
+            return Finding(self.tool, Status.OK, str(lines["subuid"]), needed, why)
+        options = [part for kind in lacking for part in (f"--add-{kind}s", "100000-165535")]
+        fix = ("usermod", *options, user)
+        found = f"none in {' and '.join(str(self.folder / kind) for kind in lacking)}"
+        return Finding(self.tool, Status.MISSING, found, needed, why, fix, by_hand=True)
+
+    def _find_line(self, kind: str, user: str) -> str | None:
+        path, names = self.folder / kind, {user, str(os.getuid())}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return next((line for line in lines if line.split(":")[0] in names), None)
+
+
+def _user_name() -> str:
+    """Return the user's name; in a container that was given a number only, the number."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 @dataclass(frozen=True)
@@ -189,14 +204,26 @@ class Room:
     size: int
 
     def examine(self) -> Finding:
-        """Ask the file system of the nearest folder that exists."""
+        """Ask the file system of the nearest folder that exists.
+
+        What an earlier build left there need not be written again, and how much that is depends
+        on what has changed since: too little room then only warns. A build looks for itself.
+        """
         folder = self.folder.absolute()
         while not folder.is_dir():
             folder = folder.parent
         free = shutil.disk_usage(folder).free
-        status = Status.OK if free >= self.size else Status.MISSING
         found = f"{format_size(free)} free"
+        status = Status.OK
+        if free < self.size:
+            status = Status.WARN if self._is_in_use() else Status.MISSING
         return Finding(self.tool, status, found, format_size(self.size), str(self.folder))
+
+    def _is_in_use(self) -> bool:
+        """Whether an earlier build wrote there."""
+        with contextlib.suppress(OSError):
+            return any(self.folder.iterdir())
+        return False
 
 
 @dataclass(frozen=True)

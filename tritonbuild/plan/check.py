@@ -9,6 +9,7 @@ from tritonbuild.errors import RecipeError, TritonBuildError
 from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Request
 from tritonbuild.plan.select import lineage
+from tritonbuild.plan.wheel import check_assembly
 from tritonbuild.recipe.load import load_patch
 from tritonbuild.recipe.model import RECIPE_KINDS, ProviderKind
 
@@ -36,6 +37,7 @@ def check_book(book: RecipeBook) -> Report:
                 report.problems.append(err.message)
     if not report.problems:
         _check_components(book, report)
+    if not report.problems:  # else every plan would repeat them
         _check_plans(book, report)
     return report
 
@@ -45,6 +47,7 @@ def _check_components(book: RecipeBook, report: Report) -> None:
         try:
             component = book.component(name)
             lineage(book, component)
+            check_assembly(component)
             for relative in component.source.patches if component.source else ():
                 load_patch(relative)
         except TritonBuildError as err:
@@ -54,8 +57,8 @@ def _check_components(book: RecipeBook, report: Report) -> None:
 def _check_plans(book: RecipeBook, report: Report) -> None:
     for board in book.names("boards"):
         for os in book.board(board).os:
-            for release in book.names("releases"):
-                for provider in ProviderKind:
+            for release in _releases_for(book, board):
+                for provider in _providers_for(book, board):
                     report.checked += 1
                     request = Request(board, os=os, release=release, provider=provider)
                     try:
@@ -63,3 +66,22 @@ def _check_plans(book: RecipeBook, report: Report) -> None:
                     except TritonBuildError as err:
                         where = f"{book.origin('boards', board)}: {os}, {release}, {provider}"
                         report.problems.append(f"{where}: {err.message}")
+
+
+def _releases_for(book: RecipeBook, board: str) -> list[str]:
+    """Return a board's own release, and those that whoever wrote the board wrote too.
+
+    A small release of a user's need not carry what a shipped board takes, nor the other way round.
+    """
+    folder = book.origin("boards", board).parent.parent
+    own = book.board(board).release
+    names = book.names("releases")
+    return [n for n in names if n == own or book.origin("releases", n).parent.parent == folder]
+
+
+def _providers_for(book: RecipeBook, board: str) -> list[ProviderKind]:
+    """Return the providers that all of a board's components can come from."""
+    names = [name for name in book.board(board).components if name in book.names("components")]
+    return [
+        kind for kind in ProviderKind if all(book.component(n).provides(kind) for n in names)
+    ] or list(ProviderKind)

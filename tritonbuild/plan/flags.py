@@ -14,9 +14,10 @@ from tritonbuild.recipe.model import ProviderKind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tritonbuild.errors import TritonBuildError
     from tritonbuild.plan.model import Selection, Setting
     from tritonbuild.recipe.load import RecipeBook
-    from tritonbuild.recipe.model import BoardSwitch, CMakeArg
+    from tritonbuild.recipe.model import Board, BoardSwitch, CMakeArg
 
 Flags = dict[str, tuple[Flag, ...]]
 
@@ -38,6 +39,7 @@ def resolve_flags(
     """
     built = [name for name in selection.components if book.component(name).kind != "core-switch"]
     _check_setting_components(selection, built)
+    _check_board_switches(book, book.board(selection.board))
     flags: Flags = {}
     for name in built:
         scope = _Scope(book, selection, flags, install_prefixes[name])
@@ -97,10 +99,11 @@ def _override(
     board = book.board(selection.board)
     for switch in board.switches:
         if switch.component == component:
+            _check_value(component, switch, flags, f"board {board.name}", RecipeError)
             flags = _set(flags, switch.flag, switch.value, f"boards/{board.name}: {switch.why}")
     for setting in selection.settings:
         if setting.component == component:
-            _check_known(setting, flags)
+            _check_value(component, setting, flags, "--set", UsageError)
             flags = _set(flags, setting.flag, setting.value, "--set")
     return flags
 
@@ -111,12 +114,25 @@ def _set(flags: list[Flag], name: str, value: str, origin: str) -> list[Flag]:
     return [*flags, Flag(name, None, value, origin)]
 
 
-def _check_known(setting: Setting, flags: list[Flag]) -> None:
-    """Refuse a name that is almost, but not quite, one that the component has."""
-    known = [flag.name for flag in flags]
-    if setting.flag not in known and setting.flag.startswith("TRITON_ENABLE_"):
-        msg = f'{setting.component} has no switch "{setting.flag}"{suggest(setting.flag, known)}'
-        raise UsageError(msg, hint=f"known: {', '.join(known)}")
+def _check_value(
+    component: str,
+    asked: BoardSwitch | Setting,
+    flags: list[Flag],
+    who: str,
+    error: type[TritonBuildError],
+) -> None:
+    """Refuse a name that is almost one that the component has, and a switch that is neither.
+
+    Names that are no switches of Triton's are taken as they are: CMake has many of its own.
+    """
+    name, value = asked.flag, asked.value
+    known = {flag.name: flag for flag in flags}
+    if name not in known and name.startswith("TRITON_ENABLE_"):
+        msg = f'{who}: {component} has no switch "{name}"{suggest(name, known)}'
+        raise error(msg, hint=f"known: {', '.join(known)}")
+    if name in known and known[name].type == "BOOL" and value not in ("ON", "OFF"):
+        msg = f'{who}: {name} is ON or OFF, not "{value}"'
+        raise error(msg, hint=f"{name}=ON or {name}=OFF")
 
 
 def _check_setting_components(selection: Selection, built: list[str]) -> None:
@@ -128,6 +144,17 @@ def _check_setting_components(selection: Selection, built: list[str]) -> None:
             guess = suggest(setting.component, built)
             msg = f'--set: "{setting.component}" is not a component of this build{guess}'
             raise UsageError(msg, hint=f"this build has: {', '.join(built)}")
+
+
+def _check_board_switches(book: RecipeBook, board: Board) -> None:
+    """Refuse a switch that can never take effect, because a name in it is mistyped."""
+    known = book.names("components")
+    for switch in board.switches:
+        for name in (switch.component, *switch.required_with):
+            if name not in known:
+                msg = f'board {board.name}: switches name the component "{name}"'
+                msg += f", which does not exist{suggest(name, known)}"
+                raise RecipeError(msg, hint=f"known: {', '.join(known)}")
 
 
 def _check_requirements(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tritonbuild.errors import RecipeError
+from tritonbuild.paths import data_dir
 from tritonbuild.plan.model import Step, StepKind
+from tritonbuild.recipe.load import suggest
 
 if TYPE_CHECKING:
     from tritonbuild.plan.model import Selection
@@ -17,7 +19,8 @@ def plan_wheel_steps(book: RecipeBook, selection: Selection) -> tuple[Step, ...]
     """Return root, fetches, assembly and verification.
 
     Raises:
-        RecipeError: The release has no wheel for the operating system's Python.
+        RecipeError: The release has no wheel for the operating system's Python, or a component
+            takes files from a wheel or template that is not there.
     """
     system = book.operating_system(selection.os)
     release = book.release(selection.release)
@@ -97,12 +100,34 @@ def _plan_fetches(
             "license": pin.license,
             "index": index,
         }
-        version = file.filename.split("-")[1]
         why = f"for {', '.join(names)}: {pin.why}"
-        steps.append(
-            Step(f"fetch-{name}", StepKind.FETCH, f"fetch {name} {version}", why, details=details)
-        )
+        title = f"fetch {name} {file.version}"
+        steps.append(Step(f"fetch-{name}", StepKind.FETCH, title, why, details=details))
     return steps
+
+
+def check_assembly(component: Component) -> None:
+    """Check that a component's wheels and template folders are there to take files from.
+
+    Raises:
+        RecipeError: Its layout names a wheel that is not among its wheels, or a folder of
+            templates is not shipped.
+    """
+    if component.wheel is None:
+        return
+    wheels = component.wheel.wheels
+    for part in component.wheel.layout:
+        if part.wheel not in wheels:
+            close = suggest(part.wheel, wheels)
+            msg = f"{component.name}: layout: {part.wheel} is not among its wheels{close}"
+            raise RecipeError(msg, hint=f"known: {', '.join(wheels)}")
+    shipped = data_dir("templates")
+    for relative in component.wheel.templates:
+        if not (shipped / relative).is_dir():
+            known = sorted(f"backends/{path.name}" for path in (shipped / "backends").iterdir())
+            close = suggest(relative, known)
+            msg = f"{component.name}: templates/{relative}: no such folder{close}"
+            raise RecipeError(msg, hint=f"known: {', '.join(known)}")
 
 
 def _plan_assembly(
@@ -112,6 +137,8 @@ def _plan_assembly(
     fetches: list[Step],
     release: Release,
 ) -> Step:
+    for component in components:
+        check_assembly(component)
     parts = [
         {
             "component": component.name,

@@ -278,7 +278,9 @@ def _step_into(
     else:
         properties = node.get("properties", {})
         inner = properties.get(part) if isinstance(properties, dict) else None
-        inner = inner or node.get("additionalProperties", {})
+        inner = inner or node.get("additionalProperties")
+        patterns = node.get("patternProperties", {})  # where the keys are names
+        inner = inner or next(iter(patterns.values() if isinstance(patterns, dict) else ()), {})
     return inner if isinstance(inner, dict) else {}
 
 

@@ -27,6 +27,22 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
 CMakeName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 PythonVersion = Annotated[str, Field(pattern=r"^3\.\d+$")]
+# PEP 427; the build tag after the version is rare.
+WheelName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*-[0-9][A-Za-z0-9_.+!]*(-[0-9][A-Za-z0-9_.]*)?"
+               r"(-[A-Za-z0-9_.]+){3}\.whl$")
+]  # fmt: skip
+# Addresses end in the command lines of mmdebstrap, pip and git, where a text that begins with a
+# dash is an option: `--setup-hook=...` would run a command.
+AptAddress = Annotated[str, Field(pattern=r"^(https?|file|copy)://\S+$")]
+IndexAddress = Annotated[str, Field(pattern=r"^(https?|file)://\S+$")]
+AddressPrefix = Annotated[str, Field(pattern=r"^(https?|git|ssh|file)://\S+$")]
+ImagePrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9]\S*$")]
+# A URL, scp's git@host:path, or an absolute path.
+GitAddress = Annotated[
+    str, Field(pattern=r"^((https?|ssh|git|file)://[^-\s]\S*|/.+"
+               r"|[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^-\s]\S*)$")
+]  # fmt: skip
 
 
 def _parse_size(text: object) -> object:
@@ -107,25 +123,29 @@ class Recipe(Strict):
 class WheelFile(Strict):
     """One file on a Python package index, by name and checksum."""
 
-    filename: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+!-]+\.whl$")]
-    """The wheel's file name; its last part says which platforms it is for."""
+    filename: WheelName
+    """The wheel's file name as PEP 427 has it: NAME-VERSION-PYTHON-ABI-PLATFORM.whl."""
     sha256: Sha256
     """Checksum; anything else that arrives is refused."""
     python: PythonVersion | None = None
     """The Python minor version that it is for; left out where any will do."""
 
+    @property
+    def version(self) -> str:
+        """Version of the distribution, from the file name."""
+        return self.filename.split("-")[1]
+
 
 class WheelPin(Strict):
     """A distribution that a release takes from a Python package index."""
 
-    version: str
-    """Its version on the index."""
     why: str
     """What it is needed for."""
     license: str
     """Its licence, as an SPDX expression where there is one."""
     files: Annotated[tuple[WheelFile, ...], Field(min_length=1)]
-    """One file for each Python version, or one for all."""
+    """One file for each Python version, or one for all; the newest version that a Python has need
+    not be the same for each."""
 
     def find_file(self, python: str) -> WheelFile | None:
         """Return the file for a Python version such as `3.11`, None where there is none."""
@@ -162,7 +182,7 @@ class Release(Recipe):
     """Version of ONNX Runtime that the onnxruntime backend is built for."""
     repo_tags: RepoTags
     """Tags of the repositories that CMake fetches by itself."""
-    server_repository: str
+    server_repository: GitAddress
     """git address of the server."""
     pythons: Annotated[tuple[PythonVersion, ...], Field(min_length=1)]
     """Python minor versions for which the wheels hold a python backend stub."""
@@ -201,8 +221,8 @@ class CMakeArg(Strict):
 class GitClone(Strict):
     """How a repository is fetched."""
 
-    repository: Annotated[str, Field(pattern=r"^[^-\s]")]
-    """git address."""
+    repository: GitAddress
+    """git address: a URL, git@host:path, or an absolute path."""
     tag: str | None = None
     """Tag or branch; the release's own tag where this is left out."""
     directory: RelativePath
@@ -267,19 +287,6 @@ class WheelPart(Strict):
     """How many leading folders are dropped from the names."""
     executable: bool = False
     """Give the files their run bit (a wheel may have lost it)."""
-
-
-class Requirement(Strict):
-    """A value that another component's switch must have."""
-
-    component: Name
-    """Whose switch it is."""
-    flag: CMakeName
-    """The CMake variable."""
-    value: str
-    """The value that it must have."""
-    why: str
-    """What goes wrong otherwise."""
 
 
 class Component(Recipe):
@@ -403,9 +410,18 @@ class Board(Recipe):
 class Rewrite(Strict):
     """An address prefix and what stands in its place."""
 
-    from_: Annotated[str, Field(alias="from")]
+    from_: Annotated[AddressPrefix, Field(alias="from")]
     """Prefix of the original address."""
-    to: str
+    to: AddressPrefix
+    """Prefix to use instead."""
+
+
+class ImageRewrite(Strict):
+    """A prefix of container image names and what stands in its place."""
+
+    from_: Annotated[ImagePrefix, Field(alias="from")]
+    """Prefix of the original name, such as `nvcr.io/`."""
+    to: ImagePrefix
     """Prefix to use instead."""
 
 
@@ -416,11 +432,11 @@ class Mirror(Recipe):
     """git addresses."""
     archives: tuple[Rewrite, ...] = ()
     """Tarballs; checksums stay as they are."""
-    apt: dict[Literal["debian", "ubuntu"], str] = {}
+    apt: dict[Literal["debian", "ubuntu"], AptAddress] = {}
     """Archive address of each distribution."""
-    pypi: str | None = None
+    pypi: IndexAddress | None = None
     """Simple index for pip; the user's own pip configuration holds where this is left out."""
-    images: tuple[Rewrite, ...] = ()
+    images: tuple[ImageRewrite, ...] = ()
     """Container registries."""
 
 

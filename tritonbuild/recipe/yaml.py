@@ -35,6 +35,8 @@ KeyPath = tuple[str | int, ...]
 # Far more than any recipe needs, far less than Python's recursion limit.
 MAX_DEPTH = 50
 
+_YAML_HINT = "blanks indent, not tabs; quote a text that holds `: `, ` #` or begins with a sign"
+
 _NULL_TAG = "tag:yaml.org,2002:null"
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
@@ -76,10 +78,10 @@ def read_document(path: Path) -> Document:
         text = path.read_text(encoding="utf-8")
     except OSError as err:
         msg = f"{path}: {err.strerror}"
-        raise RecipeError(msg) from err
+        raise RecipeError(msg, hint="a recipe is a file that you may read") from err
     except UnicodeDecodeError as err:
         msg = f"{path}: not UTF-8 text (byte {err.start})"
-        raise RecipeError(msg) from err
+        raise RecipeError(msg, hint="recipes are UTF-8: save the file in that encoding") from err
     document = Document()
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
@@ -87,13 +89,13 @@ def read_document(path: Path) -> Document:
     except yaml.MarkedYAMLError as err:
         line = err.problem_mark.line + 1 if err.problem_mark else 1
         msg = f"{path}:{line}: not YAML: {err.problem}"
-        raise RecipeError(msg) from err
+        raise RecipeError(msg, hint=_YAML_HINT) from err
     except _TooDeepError as err:
         msg = f"{path}:{err.line}: nested more than {MAX_DEPTH} deep"
         raise RecipeError(msg, hint="no recipe needs that: is this the right file?") from None
     except yaml.YAMLError as err:
         msg = f"{path}: not YAML: {err}"
-        raise RecipeError(msg) from err
+        raise RecipeError(msg, hint=_YAML_HINT) from err
     return document
 
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_INSTALL_HINT = "the installation is damaged: install tritonbuild again"
+
+
 def render_template(name: str, values: Mapping[str, object]) -> str:
     """Return a template below templates/ with its values filled in.
 
@@ -33,10 +36,10 @@ def render_template(name: str, values: Mapping[str, object]) -> str:
         return environment.get_template(name).render(values)
     except jinja2.TemplateNotFound as err:
         msg = f"templates/{err.name}: no such template"
-        raise RenderError(msg, hint="the installation is incomplete: install it again") from err
+        raise RenderError(msg, hint=_INSTALL_HINT) from err
     except jinja2.TemplateSyntaxError as err:
         msg = f"templates/{err.name}:{err.lineno}: {err.message}"
-        raise RenderError(msg) from err
+        raise RenderError(msg, hint=_INSTALL_HINT) from err
     except jinja2.TemplateError as err:
         msg = f"templates/{name}:{_find_line(err, name)}: {err.message}"
         raise RenderError(msg, hint="the template and the values for it differ") from err

@@ -257,9 +257,13 @@ _INFER = "/v2/models/add_sub/infer"
 
 
 def _check_refusal(trial: Trial, response: requests.Response) -> str:
-    """Check a clean refusal, and that the server works on."""
-    if not 400 <= response.status_code < 500:
-        fail("HTTP 4xx", f"{response.status_code} {response.text[:200]!r}")
+    """Check a clean refusal, and that the server works on.
+
+    Up to 2.41 every error is a 400. From 2.42 on the status follows the error's kind, and a body
+    that cannot be parsed counts as INTERNAL: 500, with the same JSON text.
+    """
+    if not (400 <= response.status_code < 500 or response.status_code == 500):
+        fail("HTTP 4xx, or 500", f"{response.status_code} {response.text[:200]!r}")
     try:
         error = response.json().get("error")
     except (ValueError, AttributeError):

@@ -97,7 +97,7 @@ class Trial:
             try:
                 self._grpc = GrpcClient(self.server.grpc_address)
             except ImportError as err:
-                msg = f"{err}; pip install 'tritonbuild[grpc]'"
+                msg = f"{err}; pip install 'tritonclient[grpc]'"
                 raise CheckSkippedError(msg) from err
         return self._grpc
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tritonbuild.errors import AssembleError, HostError
@@ -29,11 +29,13 @@ class Assembly:
         tree: The future /opt/tritonserver.
         python: Python version of the board.
         origins: Where each file came from, by its path in the tree.
+        programs: Files that a layout gives the run bit.
     """
 
     tree: Path
     python: str
-    origins: dict[str, str]
+    origins: dict[str, str] = field(default_factory=dict)
+    programs: set[str] = field(default_factory=set)
 
     def claim(self, target: str, origin: str) -> Path:
         """Return where a file goes, and note whose it is.
@@ -93,7 +95,7 @@ def assemble_tree(
     archives = {name: WheelArchive(path) for name, path in wheels.items()}
     try:
         _check_room(stage_dir.parent, sum(archive.size for archive in archives.values()))
-        assembly = Assembly(make_dir(new / "opt" / "tritonserver"), python, {})
+        assembly = Assembly(make_dir(new / "opt" / "tritonserver"), python)
         for part in parts:
             _lay_out(assembly, part, archives)
             _copy_templates(assembly, part)
@@ -101,7 +103,7 @@ def assemble_tree(
             shutil.copyfile(path, assembly.claim(f"lib/{path.name}", origin))
         write_text(assembly.claim("TRITON_VERSION", "release"), triton_version + "\n")
         set_run_paths(assembly.tree, patchelf)
-        _check_artefacts(assembly.tree, parts)
+        _check_artefacts(assembly, parts)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
@@ -146,6 +148,8 @@ def _lay_out(
             target = "/".join([rule["to"], *kept])
             path = assembly.claim(target, archive.path.name)
             archive.extract(name, path, executable=rule["executable"])
+            if rule["executable"]:
+                assembly.programs.add(target)
 
 
 def _compile_glob(glob: str) -> re.Pattern[str]:
@@ -165,8 +169,10 @@ def _copy_templates(assembly: Assembly, part: Mapping[str, Any]) -> None:
                 shutil.copyfile(path, assembly.claim(target, f"templates/{relative}"))
 
 
-def _check_artefacts(tree: Path, parts: Sequence[Mapping[str, Any]]) -> None:
+def _check_artefacts(assembly: Assembly, parts: Sequence[Mapping[str, Any]]) -> None:
     """Check that each component left what it promises.
+
+    What lies in `bin` is a program, and what a layout says is one; a licence is not.
 
     Raises:
         AssembleError: A file is missing, empty, or lacks its run bit.
@@ -174,10 +180,11 @@ def _check_artefacts(tree: Path, parts: Sequence[Mapping[str, Any]]) -> None:
     problems = []
     for part in parts:
         for artefact in part["artefacts"]:
-            path = tree / artefact
+            path = assembly.tree / artefact
+            is_program = artefact.startswith("bin/") or artefact in assembly.programs
             if not path.is_file() or (path.stat().st_size == 0 and path.suffix != ".py"):
                 problems.append(f"{part['component']}: {artefact} is missing")
-            elif path.suffix == "" and not path.stat().st_mode & stat.S_IXUSR:
+            elif is_program and not path.stat().st_mode & stat.S_IXUSR:
                 problems.append(f"{part['component']}: {artefact} cannot be run")
     if problems:
         raise AssembleError("\n".join(problems), hint="mend the layout in the component's recipe")

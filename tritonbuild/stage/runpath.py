@@ -41,7 +41,10 @@ def set_run_paths(tree: Path, patchelf: Path) -> int:
     libraries = {path.name for path in (tree / "lib").glob("*")}
     changed = 0
     for path in list_elf_files(tree):
-        elf = read_elf(path)
+        try:
+            elf = read_elf(path)
+        except ValueError:  # damaged: the check of the whole tree says so, with all else
+            continue
         run_path = elf.rpath if elf.runpath is None else elf.runpath
         wanted = _wanted_run_path(path, run_path, elf.needed, tree, libraries)
         if wanted != run_path:
