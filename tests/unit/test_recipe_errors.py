@@ -248,14 +248,19 @@ def test_components_that_require_each_other_are_refused(cli, tmp_path):
     write_components(tmp_path / "o", a="requires: [b]", b="requires: [c]", c="requires: [a]")
     done = cli("plan", "--board", "generic-arm64", "-c", "a", "--recipes", tmp_path / "o")
     assert done.code == 2
-    assert "components require each other in a circle: a → b → c → a" in done.err
+    assert re.search(
+        r"components/a\.yaml:\d+: components require each other in a circle: a → b → c → a",
+        done.err,
+    )
 
 
 def test_components_that_extend_each_other_are_refused(cli, tmp_path):
     write_components(tmp_path / "o", a="extends: b", b="extends: a")
     done = cli("plan", "--board", "generic-arm64", "-c", "a", "--recipes", tmp_path / "o")
     assert done.code == 2
-    assert "components extend each other in a circle: a → b → a" in done.err
+    assert re.search(
+        r"components/b\.yaml:\d+: components extend each other in a circle: a → b → a", done.err
+    )
 
 
 def test_component_that_requires_or_extends_itself_is_refused(cli, tmp_path):
@@ -292,4 +297,56 @@ def test_value_from_nowhere_is_refused(cli, tmp_path):
     (folder / "components/a.yaml").write_text(text.replace("source: {}", args))
     done = cli("plan", "--board", "generic-arm64", "-c", "a", "--recipes", folder)
     assert done.code == 2
-    assert "component a: X takes its value from release.nope: no such thing" in done.err
+    assert "components/a.yaml:4: X takes its value from release.nope: no such thing" in done.err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("os: [debian-12, debain-13]", 'unknown operating system "debain-13"; did you mean'),
+        ("release: r23.13", 'unknown release "r23.13"; did you mean'),
+        ("components: [core, pyhton]", 'unknown component "pyhton"; did you mean "python"?'),
+    ],
+)
+def test_name_in_a_board_that_does_not_exist_is_found_by_file_and_line(
+    cli, tmp_path, line, message
+):
+    folder = tmp_path / "o"
+    (folder / "boards").mkdir(parents=True)
+    lines = {
+        "os": "os: [debian-12]",
+        "release": "release: r23.12",
+        "components": "components: [core]",
+    }
+    lines[line.partition(":")[0]] = line
+    start = ["name: b", "summary: s", "soc: s", "arch: arm64", "cpu: {cores: 1, model: m}"]
+    content = [*start, "memory: 4GiB", *lines.values()]
+    (folder / "boards/b.yaml").write_text("\n".join(content) + "\n")
+    done = cli("plan", "--board", "b", "--recipes", folder)
+    assert done.code == 2
+    assert f"boards/b.yaml:{content.index(line) + 1}: {message}" in done.err
+
+
+@pytest.mark.parametrize(
+    ("switch", "message"),
+    [
+        ("component: kore, flag: TRITON_ENABLE_MALI_GPU", 'the component "kore"'),
+        (
+            "component: core, flag: TRITON_ENABLE_MALI_GPUU",
+            'did you mean "TRITON_ENABLE_MALI_GPU"?',
+        ),
+        ("component: core, flag: TRITON_ENABLE_STATS, required_with: [rknnn]", '"rknnn"'),
+    ],
+)
+def test_mistyped_switch_of_a_board_is_an_error(cli, tmp_path, switch, message):
+    folder = tmp_path / "o"
+    (folder / "boards").mkdir(parents=True)
+    (folder / "boards/b.yaml").write_text(
+        "name: b\nsummary: s\nsoc: s\narch: arm64\ncpu: {cores: 1, model: m}\nmemory: 4GiB\n"
+        "os: [debian-12]\nrelease: r23.12\ncomponents: [core]\n"
+        f"switches: [{{{switch}, value: 'ON', why: w}}]\n"
+    )
+    for verb in (("plan", "--board", "b"), ("check",)):
+        done = cli(*verb, "--recipes", folder)
+        assert done.code == 2, done.text
+        assert message in done.err

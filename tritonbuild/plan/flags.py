@@ -44,9 +44,9 @@ def resolve_flags(
     for name in built:
         scope = _Scope(book, selection, flags, install_prefixes[name])
         found = [
-            scope.resolve(name, arg)
+            scope.resolve(part.name, index, arg)
             for part in lineage(book, book.component(name))
-            for arg in (part.source.cmake_args if part.source else ())
+            for index, arg in enumerate(part.source.cmake_args if part.source else ())
         ]
         flags[name] = tuple(_override(book, selection, name, found))
     _check_requirements(book.board(selection.board).switches, selection, flags)
@@ -64,20 +64,24 @@ class _Scope:
         self._flags = flags
         self._install_prefix = install_prefix
 
-    def resolve(self, component: str, arg: CMakeArg) -> Flag:
+    def resolve(self, component: str, index: int, arg: CMakeArg) -> Flag:
+        """Return the argument that stands at `index` in a component's recipe."""
         if arg.value is not None:
             return Flag(arg.name, arg.type, arg.value, f"components/{component}")
         assert arg.from_ is not None
         head, _, tail = arg.from_.partition(".")
         value = self._look_up(head, tail)
         if value is None:
-            msg = (
-                f"component {component}: {arg.name} takes its value from {arg.from_}: no such thing"
-            )
+            where = self._locate(component, index)
+            msg = f"{where}: {arg.name} takes its value from {arg.from_}: no such thing"
             raise RecipeError(
                 msg, hint="release.FIELD, build.FIELD, selected.NAME or NAME.VARIABLE"
             )
         return Flag(arg.name, arg.type, value, arg.from_)
+
+    def _locate(self, component: str, index: int) -> str:
+        path = ("source", "cmake_args", index, "from")
+        return self._book.locate("components", component, *path)
 
     def _look_up(self, head: str, tail: str) -> str | None:
         if head == "selected":

@@ -23,6 +23,8 @@ def resolve_selection(book: RecipeBook, request: Request) -> Selection:
         UsageError: Things that exist but do not go together.
     """
     board = book.board(request.board)
+    if request.release is None:
+        book.check_reference("releases", board.release, "boards", board.name, "release")
     release = book.release(request.release or board.release)
     provider = request.provider or ProviderKind.SOURCE
     if provider is ProviderKind.WHEEL and request.executor is not None:
@@ -46,6 +48,8 @@ def resolve_selection(book: RecipeBook, request: Request) -> Selection:
 
 
 def _choose_os(book: RecipeBook, board: Board, wanted: str | None) -> str:
+    for index, listed in enumerate(board.os):
+        book.check_reference("os", listed, "boards", board.name, "os", index)
     name = wanted or board.os[0]
     if name not in board.os:
         known = book.names("os")
@@ -61,6 +65,8 @@ def _resolve_components(
     book: RecipeBook, board: Board, wanted: tuple[str, ...], provider: ProviderKind
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the components with all that they require, in order, and who required what."""
+    for index, name in enumerate(() if wanted else board.components):
+        book.check_reference("components", name, "boards", board.name, "components", index)
     chosen = list(dict.fromkeys(wanted or board.components))
     added: dict[str, str] = {}
     graph: dict[str, tuple[str, ...]] = {}
@@ -75,16 +81,17 @@ def _resolve_components(
                 added.setdefault(required, name)
             queue.append(required)
     rank = {name: index for index, name in enumerate([*added, *chosen])}
-    return tuple(_sort(graph, rank)), added
+    return tuple(_sort(book, graph, rank)), added
 
 
-def _sort(graph: dict[str, tuple[str, ...]], rank: dict[str, int]) -> list[str]:
+def _sort(book: RecipeBook, graph: dict[str, tuple[str, ...]], rank: dict[str, int]) -> list[str]:
     sorter = TopologicalSorter(graph)
     try:
         sorter.prepare()
     except CycleError as err:
-        circle = " → ".join(reversed(err.args[1]))
-        msg = f"components require each other in a circle: {circle}"
+        names = list(reversed(err.args[1]))
+        where = book.locate("components", names[0], "requires")
+        msg = f"{where}: components require each other in a circle: {' → '.join(names)}"
         raise RecipeError(msg, hint="take one of the `requires` out") from None
     ordered: list[str] = []
     while sorter.is_active():
@@ -108,7 +115,11 @@ def requirements_of(book: RecipeBook, name: str, provider: ProviderKind) -> tupl
         msg = f"{name} does not come from {provider}"
         other = next((kind for kind in ProviderKind if component.provides(kind)), None)
         raise UsageError(msg, hint=f"use --from {other}, or leave {name} out")
-    required = [r for part in lineage(book, component) for r in part.requires]
+    required: list[str] = []
+    for part in lineage(book, component):
+        for index, needed in enumerate(part.requires):
+            book.check_reference("components", needed, "components", part.name, "requires", index)
+            required.append(needed)
     if provider is ProviderKind.WHEEL and component.wheel:
         required += component.wheel.requires
     return tuple(dict.fromkeys(required))
@@ -129,7 +140,9 @@ def lineage(book: RecipeBook, component: Component) -> list[Component]:
     while (parent := found[-1].extends) is not None:
         if parent in [part.name for part in found]:
             circle = " → ".join([*(part.name for part in found), parent])
-            msg = f"components extend each other in a circle: {circle}"
+            where = book.locate("components", found[-1].name, "extends")
+            msg = f"{where}: components extend each other in a circle: {circle}"
             raise RecipeError(msg, hint="take one of the `extends` out")
+        book.check_reference("components", parent, "components", found[-1].name, "extends")
         found.append(book.component(parent))
     return found

@@ -67,6 +67,7 @@ class RecipeBook:
 
     folders: tuple[Path, ...]
     _loaded: dict[tuple[str, str], Recipe] = field(default_factory=dict)
+    _names: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, user_dir: Path | None = None) -> RecipeBook:
@@ -88,8 +89,10 @@ class RecipeBook:
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all recipes of a kind (`boards`, `components`, ...), sorted."""
-        found = {path.stem for folder in self.folders for path in folder.glob(f"{kind}/*.yaml")}
-        return sorted(found)
+        if kind not in self._names:
+            paths = [path for folder in self.folders for path in folder.glob(f"{kind}/*.yaml")]
+            self._names[kind] = sorted({path.stem for path in paths})
+        return list(self._names[kind])
 
     def origin(self, kind: str, name: str) -> Path:
         """Return the file that a recipe is read from.
@@ -113,6 +116,28 @@ class RecipeBook:
             )
         msg = f'unknown {NOUNS[kind]} "{name}"{suggest(name, names)}'
         raise RecipeError(msg, hint=f"known: {', '.join(names)}")
+
+    def locate(self, kind: str, name: str, *path: str | int) -> str:
+        """Return `file:line` of a value in a recipe, for a problem that only shows later on."""
+        origin = self.origin(kind, name)
+        return f"{origin}:{read_document(origin).find_line(path)}"
+
+    def check_reference(self, kind: str, name: str, *by: str | int) -> None:
+        """Check that a recipe that another one names exists.
+
+        Args:
+            kind: Kind of the recipe that is named.
+            name: Its name.
+            by: Kind, name and key path of where it is named.
+
+        Raises:
+            RecipeError: It does not exist; says where it is named.
+        """
+        names = self.names(kind)
+        if name not in names:
+            where = self.locate(str(by[0]), str(by[1]), *by[2:])
+            msg = f'{where}: unknown {NOUNS[kind]} "{name}"{suggest(name, names)}'
+            raise RecipeError(msg, hint=f"known: {', '.join(names)}")
 
     def release(self, name: str) -> Release:
         """Load a release."""
