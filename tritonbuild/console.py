@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from tritonbuild.errors import TritonBuildError
+
+
+@dataclass
+class RunningStep:
+    """A step that is shown; `failed` says that it ended without an error, but not well."""
+
+    failed: bool = False
 
 
 class Terminal:
@@ -112,20 +120,23 @@ class Terminal:
         )
 
     @contextmanager
-    def step(self, title: str) -> Iterator[None]:
+    def step(self, title: str) -> Iterator[RunningStep]:
         """Show a running step: a live line with its time on a terminal, plain lines elsewhere.
 
-        Steps may run side by side in threads.
+        Steps may run side by side in threads. One that ends in an error, or whose `failed` was
+        set, gets a cross instead of a tick.
         """
+        running = RunningStep()
         if self.verbosity < 0:
-            yield
+            yield running
             return
         started = time.monotonic()
         self._begin(title)
         mark, style = "✗", "red"
         try:
-            yield
-            mark, style = "✓", "green"
+            yield running
+            if not running.failed:
+                mark, style = "✓", "green"
         finally:
             self._end(title)
             self._say(f"{mark} {title} ({time.monotonic() - started:.1f} s)", style)

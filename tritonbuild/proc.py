@@ -129,7 +129,7 @@ def run(
     Raises:
         HostError: The program does not exist.
         BuildError: It failed (with `check`).
-        KeyboardInterrupt: `stop_all` was called.
+        KeyboardInterrupt: Everything is being stopped (see `stopped`).
     """
     check_stopping()
     terminal.detail(f"+ {format_argv(argv)}")
@@ -228,7 +228,7 @@ def contain() -> list[str]:
 
 
 def check_stopping() -> None:
-    """Leave a thread's work once `stop_all` was called.
+    """Leave a thread's work while everything is being stopped (see `stopped`).
 
     Raises:
         KeyboardInterrupt: It was.
@@ -237,11 +237,19 @@ def check_stopping() -> None:
         raise KeyboardInterrupt
 
 
-def stop_all() -> None:
-    """Stop every program that `run` waits for in any thread, and start no other."""
+@contextlib.contextmanager
+def stopped() -> Iterator[None]:
+    """Stop every program that `run` waits for in any thread; none starts while the block runs.
+
+    For whoever waits in the block until those threads have noticed.
+    """
     _stopping.set()
-    for child in list(_running):
-        stop(child)
+    try:
+        for child in list(_running):
+            stop(child)
+        yield
+    finally:
+        _stopping.clear()
 
 
 def describe_failure(argv: Sequence[str], result: Result, log: Path | None) -> str:

@@ -125,9 +125,6 @@ def render(
         if path is not None and not path.is_absolute():
             msg = f"{option} {path}: an absolute path is wanted"
             raise UsageError(msg, hint=f"the script changes folders: say {option} {path.resolve()}")
-    if (server_dir or build_dir.parent).resolve() == Path("/"):
-        msg = f"--build-dir {build_dir}: the server's sources would be put into /"
-        raise UsageError(msg, hint="choose a folder two levels down, or say --server-dir DIR")
     request = make_request(
         board=board,
         os=os,

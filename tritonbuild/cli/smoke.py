@@ -11,6 +11,7 @@ from tritonbuild.cli.options import Json, WorkDir, open_workspace
 if TYPE_CHECKING:
     from tritonbuild.arch import Arch
     from tritonbuild.executors.sandbox import Sandbox
+    from tritonbuild.smoke.run import SmokeReport
 
 
 def smoke(
@@ -39,18 +40,25 @@ def smoke(
         raise UsageError(msg, hint="run `tritonbuild build` first; it goes on where it stopped")
     place = find_place(plan, cache_dir())
     how = describe_place(place, Arch(plan.selection.arch))
-    with hold(ws, "smoke"), terminal.step(f"run the server {how} and ask it"):
+    with hold(ws, "smoke"), terminal.step(f"run the server {how} and ask it") as step:
         report = run_smoke(ws, plan, sandbox=place, timeout=timeout, http_port=http_port)
-    if as_json:
-        terminal.output(report.to_json())
-    else:
-        rows = [(r.name, r.status, f"{r.seconds:.2f}", r.detail) for r in report.results]
-        terminal.table(("CHECK", "STATUS", "SECONDS", "DETAIL"), rows)
+        step.failed = not report.passed
+    _print(report, as_json=as_json)
     report.raise_if_failed()
     terminal.info(
         f"Triton {report.server_version}: ready after {report.ready_seconds:.1f} s, first right "
         f"answer after {report.first_answer_seconds:.1f} s, all checks in {report.seconds:.1f} s"
     )
+
+
+def _print(report: SmokeReport, *, as_json: bool) -> None:
+    from tritonbuild.console import terminal
+
+    if as_json:
+        terminal.output(report.to_json())
+        return
+    rows = [(r.name, r.status, f"{r.seconds:.2f}", r.detail) for r in report.results]
+    terminal.table(("CHECK", "STATUS", "SECONDS", "DETAIL"), rows)
 
 
 def describe_place(place: Sandbox, arch: Arch) -> str:

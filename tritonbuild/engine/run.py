@@ -98,7 +98,8 @@ class _Run:
                 # Before the pool waits for its threads: what is queued must not start any more.
                 pool.shutdown(wait=False, cancel_futures=True)
                 if not isinstance(err, Exception):  # Ctrl-C, or a signal to end
-                    proc.stop_all()
+                    with proc.stopped():
+                        pool.shutdown(wait=True)
                 raise
         return [self._results[step.id] for step in self._plan.steps]
 

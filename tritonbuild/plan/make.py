@@ -47,7 +47,9 @@ def make_plan(
             tritonbuild.__version__, selection, plan_wheel_steps(book, selection), {}, (), (), notes
         )
     build_dir = build_dir or PurePosixPath("/build") / selection.work_name / "server" / "build"
-    server_dir = server_dir or build_dir.parent
+    # As in upstream's build.py; but nobody wants a checkout in /.
+    around = build_dir.parent if build_dir.parent.name else build_dir / "server"
+    server_dir = server_dir or around
     prefixes = {name: install_prefix_of(name, build_dir) for name in selection.components}
     flags = resolve_flags(book, selection, prefixes)
     jobs = _count_all(book, selection, request.jobs)
