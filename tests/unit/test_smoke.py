@@ -211,7 +211,7 @@ def test_grpc_is_skipped_with_a_hint_where_the_extra_is_missing(monkeypatch):
     trial = Trial(SimpleNamespace(grpc_address="127.0.0.1:1"), Client(""), None)
     result = run_check(check, trial)
     assert result.status == "skip"
-    assert "pip install 'tritonbuild[grpc]'" in result.detail
+    assert "pip install 'tritonclient[grpc]'" in result.detail
 
 
 # --- metrics ----------------------------------------------------------------------------------
