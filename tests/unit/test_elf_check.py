@@ -321,13 +321,13 @@ def test_only_the_highest_of_many_versions_is_named(tree, tmp_path):
     assert report.highest["GLIBC"].version == "2.40"
 
 
-def test_packed_relocations_count_as_glibc_2_36(tree):
+def test_packed_relocations_count_as_glibc_2_36(tree, require_or_skip):
     path = compile_c(
         tree / "lib/libx.so", "-shared", "-Wl,-z,pack-relative-relocs",
         source=USES_LIBC + "\nchar *a = \"x\"; char **b = &a;",
     )  # fmt: skip
-    if NeededVersion("libc.so.6", "GLIBC_ABI_DT_RELR") not in read_elf(path).needed_versions:
-        pytest.skip("this linker does not pack relocations on this machine")
+    packed = NeededVersion("libc.so.6", "GLIBC_ABI_DT_RELR")
+    require_or_skip(packed in read_elf(path).needed_versions, "a linker that packs relocations")
     for board, count in (("2.35", 1), ("2.36", 0)):
         system = SystemLibraries("recipe", SYSTEM.packages, {"GLIBC": board})
         assert len(check(tree, system).problems) == count

@@ -25,7 +25,7 @@ from tritonbuild.sources.wheel import (
     Wheel,
     download_argv,
     fetch_wheel,
-    find_place,
+    get_kept_path,
     hash_file,
     requirement_of,
 )
@@ -77,7 +77,7 @@ class WheelRunner:
             return root is not None and str(root.folder) == outputs["root"]
         if step.kind is StepKind.FETCH:
             path = Path(outputs["path"])
-            kept = path == find_place(wheel_of(step), self._cache)
+            kept = path == get_kept_path(wheel_of(step), self._cache)
             return kept and path.is_file() and hash_file(path) == step.details["sha256"]
         if step.kind is StepKind.ASSEMBLE:
             return self._is_tree_intact()

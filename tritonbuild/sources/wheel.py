@@ -74,7 +74,7 @@ def fetch_wheel(wheel: Wheel, *, cache: Path, log: Path) -> Path:
         SourceError: It did not arrive, or is not what is pinned.
         HostError: There is no room for it.
     """
-    kept = find_place(wheel, cache)
+    kept = get_kept_path(wheel, cache)
     if kept.is_file() and hash_file(kept) == wheel.sha256:
         return kept
     make_dir(cache / "wheels")
@@ -89,7 +89,7 @@ def fetch_wheel(wheel: Wheel, *, cache: Path, log: Path) -> Path:
     return kept
 
 
-def find_place(wheel: Wheel, cache: Path) -> Path:
+def get_kept_path(wheel: Wheel, cache: Path) -> Path:
     """Return where a wheel is kept in the cache."""
     return cache / "wheels" / wheel.sha256 / wheel.filename
 
