@@ -1,0 +1,488 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Make git repositories and archives of the stand-ins for upstream, as a mirror would hold them.
+
+    python tests/upstream/materialise.py DIR
+
+    DIR/git/github.com/ORGANISATION/NAME.git     bare, with upstream's tags
+    DIR/archives/HOST/PATH...                    at the path of their addresses
+    DIR/recipes/mirrors/standins.yaml            for `tritonbuild ... --recipes DIR/recipes --mirror
+                                                 standins`
+
+Equal sources give equal commits and archives, whoever makes them and when, as long as compiler and
+zlib are the same. docs/stand-ins.md says what they stand in for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import io
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+GITHUB = "https://github.com/"
+
+BOOST_URL = "https://archives.boost.io/release/1.79.0/source/boost_1_79_0.tar.gz"
+# Answers with a web page since 2023-12-31; r23.12 still has it.
+DEAD_BOOST_URL = (
+    "https://boostorg.jfrog.io/artifactory/main/release/1.79.0/source/boost_1_79_0.tar.gz"
+)
+_BOOST_180 = "release/1.80.0/source/boost_1_80_0.tar.gz"
+ORT_VERSION = "1.16.3"
+ORT_URL = f"{GITHUB}microsoft/onnxruntime/releases/download/v{ORT_VERSION}/"
+
+_DATE = 1703203200  # 2023-12-22, when r23.12 came out
+_AUTHOR = f"Stand-in <stand-in@example.invalid> {_DATE} +0000"
+
+# Third-party versions of both releases lie between those of third_party's mid-2023 and mid-2024.
+RELEASES = {
+    "r23.12": {
+        "TRITON_VERSION": "2.41.0",
+        "API_MINOR": "17",
+        "BOOST_URL": DEAD_BOOST_URL,
+        "BOOST_180_URL": f"https://boostorg.jfrog.io/artifactory/main/{_BOOST_180}",
+        "LIBEVENT_VERSION": "2.1.8",
+        "JSON_VERSION": "3.9.0",
+        "OPENTELEMETRY_VERSION": "1.8.3",
+    },
+    "r24.01": {
+        "TRITON_VERSION": "2.42.0",
+        "API_MINOR": "18",
+        "BOOST_URL": BOOST_URL,
+        "BOOST_180_URL": f"https://archives.boost.io/{_BOOST_180}",
+        "LIBEVENT_VERSION": "2.1.10",
+        "JSON_VERSION": "3.11.3",
+        "OPENTELEMETRY_VERSION": "1.13.0",
+    },
+}
+
+_ADD_BYTES = """\
+void
+evutil_secure_rng_add_bytes(const char *buf, size_t n)
+{
+	arc4random_addrandom((unsigned char*)buf,
+	    n>(size_t)INT_MAX ? INT_MAX : (int)n);
+}"""
+# As 2.1.12 has it: the function is not there where it could not be called.
+_GUARDED_ADD_BYTES = (
+    f"#if !defined(EVENT__HAVE_ARC4RANDOM)\n{_ADD_BYTES}\n#else\n"
+    "void evutil_secure_rng_add_bytes(const char *buf, size_t n) { (void)buf, (void)n; }\n#endif"
+)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One tag or branch of a repository.
+
+    Attributes:
+        values: What the @NAMES@ in its files become.
+        submodules: Path in the repository to (repository, its tag).
+        branch: It is a branch, not a tag.
+    """
+
+    values: dict[str, str] = field(default_factory=dict)
+    submodules: dict[str, tuple[str, str]] = field(default_factory=dict)
+    branch: bool = False
+
+
+def _releases() -> dict[str, Version]:
+    return {tag: Version(dict(values)) for tag, values in RELEASES.items()}
+
+
+def _tagged(*tags: str) -> dict[str, Version]:
+    return {tag: Version() for tag in tags}
+
+
+_TRITON = "triton-inference-server"
+# Repository, in an order in which submodules come before those that hold them: its versions.
+# Its files are in the folder of its last name.
+REPOSITORIES: dict[str, dict[str, Version]] = {
+    "abseil/abseil-cpp": _tagged("20220623.0"),
+    "c-ares/c-ares": _tagged("cares-1_17_2"),
+    "google/googletest": _tagged("release-1.12.1"),
+    "google/re2": _tagged("2022-04-01"),
+    "protocolbuffers/protobuf": {
+        "v22.3": Version(
+            submodules={"third_party/googletest": ("google/googletest", "release-1.12.1")}
+        )
+    },
+    "grpc/grpc": {
+        "v1.54.3": Version(
+            submodules={
+                "third_party/abseil-cpp": ("abseil/abseil-cpp", "20220623.0"),
+                "third_party/cares/cares": ("c-ares/c-ares", "cares-1_17_2"),
+                "third_party/googletest": ("google/googletest", "release-1.12.1"),
+                "third_party/protobuf": ("protocolbuffers/protobuf", "v22.3"),
+                "third_party/re2": ("google/re2", "2022-04-01"),
+            }
+        )
+    },
+    "curl/curl": _tagged("curl-7_86_0"),
+    "nlohmann/json": {
+        "v3.9.0": Version({"JSON_VERSION": "3.9.0", "JSON_CMAKE_MINIMUM": "3.1"}),
+        "v3.11.3": Version({"JSON_VERSION": "3.11.3", "JSON_CMAKE_MINIMUM": "3.1...3.14"}),
+    },
+    "libevent/libevent": {
+        "release-2.1.8-stable": Version({"LIBEVENT_ADD_BYTES": _ADD_BYTES}),
+        "release-2.1.10-stable": Version({"LIBEVENT_ADD_BYTES": _ADD_BYTES}),
+        "release-2.1.12-stable": Version({"LIBEVENT_ADD_BYTES": _GUARDED_ADD_BYTES}),
+    },
+    "jupp0r/prometheus-cpp": _tagged("v1.0.1"),
+    "open-telemetry/opentelemetry-cpp": _tagged("v1.8.3", "v1.13.0"),
+    "pybind/pybind11": _tagged("v2.10.0"),
+    "dmlc/dlpack": _tagged("v0.8"),
+    f"{_TRITON}/common": _releases(),
+    f"{_TRITON}/core": _releases(),
+    f"{_TRITON}/backend": _releases(),
+    f"{_TRITON}/third_party": _releases(),
+    f"{_TRITON}/server": _releases(),
+    f"{_TRITON}/python_backend": _releases(),
+    f"{_TRITON}/onnxruntime_backend": _releases(),
+    "zjd1988/rknn_backend": {"r23.12": Version(branch=True)},
+    "rockchip-linux/rknpu2": _tagged("v1.5.2"),
+}
+
+# Where the libraries of Rockchip's that are binaries in the repositories come from.
+_RKNN_SOURCE = HERE.parent / "backends" / "standin_rknnrt.c"
+_RKNPU2_LIBRARIES = "runtime/RK3588/Linux/librknn_api/aarch64"
+
+
+@dataclass(frozen=True)
+class Standins:
+    """Where everything is.
+
+    Attributes:
+        commits: Repository to the commit of each tag and branch.
+        sha256: Checksum of each archive, by its address.
+    """
+
+    root: Path
+    commits: dict[str, dict[str, str]]
+    sha256: dict[str, str]
+
+    @property
+    def recipes_dir(self) -> Path:
+        """The folder for --recipes."""
+        return self.root / "recipes"
+
+    def repository(self, name: str) -> Path:
+        """Return the bare repository of `organisation/name`."""
+        return self.root / "git" / "github.com" / f"{name}.git"
+
+    def archive(self, url: str) -> Path:
+        """Return the file behind an address."""
+        return self.root / "archives" / url.removeprefix("https://")
+
+    def git_environment(self) -> dict[str, str]:
+        """Return what makes git take GitHub's addresses from here, in nested clones too."""
+        return {
+            "GIT_CONFIG_COUNT": "2",
+            "GIT_CONFIG_KEY_0": f"url.file://{self.root}/git/github.com/.insteadOf",
+            "GIT_CONFIG_VALUE_0": GITHUB,
+            "GIT_CONFIG_KEY_1": "protocol.file.allow",
+            "GIT_CONFIG_VALUE_1": "always",
+            "GIT_TERMINAL_PROMPT": "0",
+        }
+
+
+def materialise(root: Path, *, with_rknn_api: bool = True) -> Standins:
+    """Make everything in `root`; what is there and complete stays.
+
+    Args:
+        root: A folder of its own, without blanks in its path.
+        with_rknn_api: Whether rknn_backend has librknn_api.so, or only librknnrt.so as newer
+            runtimes do.
+    """
+    root = root.absolute()
+    if any(character.isspace() for character in str(root)):
+        msg = f"addresses cannot have blanks: {root}"
+        raise ValueError(msg)
+    stamp = root / "stamp"
+    key = _key(root, with_rknn_api=with_rknn_api)
+    try:
+        done = stamp.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        done = []
+    if done[:1] == [key]:
+        return _read_stamp(root, done[1:])
+    for part in ("git", "archives", "recipes", "libraries"):
+        shutil.rmtree(root / part, ignore_errors=True)
+    stamp.unlink(missing_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
+    sha256 = {BOOST_URL: _write_boost(root)}
+    for machine, name in (("aarch64", "aarch64"), ("x86_64", "x64")):
+        file = f"onnxruntime-linux-{name}-{ORT_VERSION}.tgz"
+        sha256[ORT_URL + file] = _write_onnxruntime(root, machine, file)
+    binaries = _compile_rknn(root / "libraries", with_rknn_api=with_rknn_api)
+    commits: dict[str, dict[str, str]] = {}
+    for name, versions in REPOSITORIES.items():
+        values = {
+            "BOOST_SHA256": sha256[BOOST_URL],
+            "PYBIND11_COMMIT": commits.get("pybind/pybind11", {}).get("v2.10.0", ""),
+        }
+        commits[name] = _make_repository(root, name, versions, values, commits, binaries)
+    _write_recipe(root)
+    made = Standins(root, commits, sha256)
+    _write(stamp, "\n".join([key, *_stamp_lines(made)]) + "\n")
+    return made
+
+
+# --- what was made before --------------------------------------------------------------------
+
+
+def _key(root: Path, *, with_rknn_api: bool) -> str:
+    """Return a checksum of everything that decides what is made."""
+    digest = hashlib.sha256(f"{root} {with_rknn_api} {platform.machine()}".encode())
+    for path in [_RKNN_SOURCE, *sorted(HERE.rglob("*"))]:
+        if path.is_file() and "__pycache__" not in path.parts:
+            digest.update(f"{path.name} {path.stat().st_mode}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _stamp_lines(made: Standins) -> list[str]:
+    lines = [f"sha256 {url} {digest}" for url, digest in made.sha256.items()]
+    for name, versions in made.commits.items():
+        lines += [f"commit {name} {tag} {commit}" for tag, commit in versions.items()]
+    return lines
+
+
+def _read_stamp(root: Path, lines: list[str]) -> Standins:
+    made = Standins(root, {}, {})
+    for line in lines:
+        kind, name, *rest = line.split(" ")
+        if kind == "sha256":
+            made.sha256[name] = rest[0]
+        else:
+            made.commits.setdefault(name, {})[rest[0]] = rest[1]
+    return made
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(path.name + ".new").write_text(text, encoding="utf-8")
+    path.with_name(path.name + ".new").replace(path)
+
+
+# --- git -------------------------------------------------------------------------------------
+
+# Mode and content of each file.
+Tree = dict[str, tuple[str, bytes]]
+
+
+def _run(*argv: str, cwd: Path | None = None, data: bytes | None = None) -> bytes:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    env |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C"}
+    done = subprocess.run(argv, cwd=cwd, env=env, input=data, capture_output=True, check=False)
+    if done.returncode != 0:
+        msg = f"{' '.join(argv)}: {done.stderr.decode(errors='replace')}"
+        raise RuntimeError(msg)
+    return done.stdout
+
+
+def _read_tree(folder: Path, values: dict[str, str]) -> Tree:
+    """Return a stand-in's files, with what every one of them has."""
+    shared = HERE / "shared"
+    tree: Tree = {"LICENSE": ("100644", (shared / "LICENSE").read_bytes())}
+    record = shared / "standin_record.cmake"
+    tree["cmake/standin_record.cmake"] = ("100644", record.read_bytes())
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or "__pycache__" in path.parts:
+            continue
+        content = path.read_bytes()
+        for name, value in values.items():
+            content = content.replace(f"@{name}@".encode(), value.encode())
+        mode = "100755" if path.stat().st_mode & 0o100 else "100644"
+        tree[path.relative_to(folder).as_posix()] = (mode, content)
+    return tree
+
+
+def _make_repository(
+    root: Path,
+    name: str,
+    versions: dict[str, Version],
+    values: dict[str, str],
+    commits: dict[str, dict[str, str]],
+    binaries: dict[str, Tree],
+) -> dict[str, str]:
+    """Make a bare repository and return the commit of each version; `main` is the last one."""
+    repository = root / "git" / "github.com" / f"{name}.git"
+    folder = HERE / name.rpartition("/")[2]
+    stream = io.BytesIO()
+    previous = ""
+    for mark, (tag, version) in enumerate(versions.items(), start=1):
+        tree = _read_tree(folder, {**values, **version.values}) | binaries.get(name, {})
+        gitlinks = {path: commits[sub][ref] for path, (sub, ref) in version.submodules.items()}
+        if gitlinks:
+            tree[".gitmodules"] = ("100644", _format_gitmodules(version).encode())
+        _write_commit(stream, mark, f"{name} {tag}", tree, gitlinks, previous)
+        previous = f"from :{mark}\n"
+        ref = f"refs/heads/{tag}" if version.branch else f"refs/tags/{tag}"
+        stream.write(f"reset {ref}\nfrom :{mark}\n\n".encode())
+    repository.mkdir(parents=True)
+    _run(
+        "git",
+        "init",
+        "--quiet",
+        "--bare",
+        "--template=",
+        "--initial-branch=main",
+        ".",
+        cwd=repository,
+    )
+    # As GitHub does: every commit can be asked for, and only what is missing is sent.
+    with (repository / "config").open("a", encoding="utf-8") as config:
+        config.write("[uploadpack]\n\tallowAnySHA1InWant = true\n\tallowFilter = true\n")
+    marks = repository / "marks"
+    _run("git", "fast-import", "--quiet", f"--export-marks={marks}", cwd=repository,
+         data=stream.getvalue())  # fmt: skip
+    made = dict(line.split() for line in marks.read_text(encoding="ascii").splitlines())
+    marks.unlink()
+    return {tag: made[f":{mark}"] for mark, tag in enumerate(versions, start=1)}
+
+
+def _format_gitmodules(version: Version) -> str:
+    return "".join(
+        f'[submodule "{path}"]\n\tpath = {path}\n\turl = {GITHUB}{name}.git\n'
+        for path, (name, _) in version.submodules.items()
+    )
+
+
+def _write_commit(
+    stream: io.BytesIO,
+    mark: int,
+    message: str,
+    tree: Tree,
+    gitlinks: dict[str, str],
+    previous: str,
+) -> None:
+    head = f"commit refs/heads/main\nmark :{mark}\nauthor {_AUTHOR}\ncommitter {_AUTHOR}\n"
+    stream.write(f"{head}data {len(message)}\n{message}\n{previous}deleteall\n".encode())
+    changes = [
+        f"M {mode} inline {path}\ndata {len(content)}\n".encode() + content
+        for path, (mode, content) in sorted(tree.items())
+    ]
+    changes += [f"M 160000 {commit} {path}".encode() for path, commit in gitlinks.items()]
+    stream.write(b"\n".join(changes) + b"\n\n")
+
+
+# --- archives and libraries ------------------------------------------------------------------
+
+
+def _write_archive(root: Path, url: str, entries: dict[str, bytes | str]) -> str:
+    """Write a tar.gz, where text is the target of a link; return its checksum."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path, content in sorted(entries.items()):
+            info = tarfile.TarInfo(path)
+            info.mtime = _DATE
+            if isinstance(content, str):
+                info.type, info.linkname = tarfile.SYMTYPE, content
+                archive.addfile(info)
+            else:
+                info.size = len(content)
+                info.mode = 0o755 if ".so" in path else 0o644
+                archive.addfile(info, io.BytesIO(content))
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as stream:
+        stream.write(buffer.getvalue())
+    data = packed.getvalue()
+    target = root / "archives" / url.removeprefix("https://")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read_folder(folder: Path) -> dict[str, bytes | str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _write_boost(root: Path) -> str:
+    entries = {f"boost_1_79_0/{p}": data for p, data in _read_folder(HERE / "boost").items()}
+    return _write_archive(root, BOOST_URL, entries)
+
+
+def _compiler(machine: str, name: str) -> str:
+    """Return a compiler for a machine: the host's own where there is none for another one."""
+    cross = shutil.which(f"{machine}-linux-gnu-{name}")
+    if machine == platform.machine() or cross is None:
+        return os.environ.get({"g++": "CXX", "gcc": "CC"}[name]) or name
+    return cross
+
+
+def _link(compiler: str, source: Path, library: Path, soname: str, *options: str) -> bytes:
+    """Compile one file to a library, the same wherever that is done; return its content."""
+    library.parent.mkdir(parents=True, exist_ok=True)
+    flags = ["-O1", "-g0", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
+    _run(compiler, *flags, f"-ffile-prefix-map={source.parent}=.", "-Wl,--build-id=none",
+         f"-Wl,-soname,{soname}", *options, "-o", str(library), source.name,
+         cwd=source.parent)  # fmt: skip
+    return library.read_bytes()
+
+
+def _write_onnxruntime(root: Path, machine: str, file: str) -> str:
+    """Write an archive with the layout of Microsoft's."""
+    folder = HERE / "onnxruntime"
+    top = file.removesuffix(".tgz")
+    entries: dict[str, bytes | str] = {
+        f"{top}/include/{p}": data for p, data in _read_folder(folder / "include").items()
+    }
+    entries[f"{top}/lib/libonnxruntime.so.{ORT_VERSION}"] = _link(
+        _compiler(machine, "g++"), folder / "onnxruntime.cc",
+        root / "libraries" / f"libonnxruntime-{machine}.so", f"libonnxruntime.so.{ORT_VERSION}",
+        "-std=c++11", "-Iinclude",
+    )  # fmt: skip
+    entries[f"{top}/lib/libonnxruntime.so"] = f"libonnxruntime.so.{ORT_VERSION}"
+    entries[f"{top}/VERSION_NUMBER"] = f"{ORT_VERSION}\n".encode()
+    entries[f"{top}/LICENSE"] = (HERE / "shared" / "LICENSE").read_bytes()
+    return _write_archive(root, ORT_URL + file, entries)
+
+
+def _compile_rknn(folder: Path, *, with_rknn_api: bool) -> dict[str, Tree]:
+    """Return Rockchip's libraries for the machine that runs, at their paths in the repositories."""
+    names = ["librknnrt.so", *(["librknn_api.so"] if with_rknn_api else [])]
+    compiler = _compiler(platform.machine(), "gcc")
+    built = {name: ("100755", _link(compiler, _RKNN_SOURCE, folder / name, name)) for name in names}
+    return {
+        "zjd1988/rknn_backend": {f"rknpu2/lib/{name}": entry for name, entry in built.items()},
+        "rockchip-linux/rknpu2": {f"{_RKNPU2_LIBRARIES}/{n}": entry for n, entry in built.items()},
+    }
+
+
+def _write_recipe(root: Path) -> None:
+    hosts = ["archives.boost.io", "github.com"]
+    lines = [
+        "schema: 1",
+        "name: standins",
+        "summary: The stand-ins for upstream of tritonbuild's own tests",
+        "git:",
+        f"  - from: {GITHUB}",
+        f"    to: file://{root}/git/github.com/",
+        "archives:",
+    ]
+    for host in hosts:
+        lines += [f"  - from: https://{host}/", f"    to: file://{root}/archives/{host}/"]
+    _write(root / "recipes" / "mirrors" / "standins.yaml", "\n".join(lines) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dir", type=Path)
+    parser.add_argument("--without-rknn-api", action="store_true",
+                        help="rknn_backend has only librknnrt.so")  # fmt: skip
+    args = parser.parse_args()
+    made = materialise(args.dir, with_rknn_api=not args.without_rknn_api)
+    sys.stdout.write(f"{made.recipes_dir}\n")
+
+
+if __name__ == "__main__":
+    main()
