@@ -11,8 +11,8 @@ from figures import Row, Table, in_ms, median, spread, time_call, time_command
 
 from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Request
+from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import RecipeBook
-from tritonbuild.recipe.model import ProviderKind
 
 if TYPE_CHECKING:
     from figures import Options

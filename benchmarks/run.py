@@ -21,6 +21,7 @@ from figures import Options, Table
 from inference import measure_inference
 from machine import describe_machine
 from planning import measure_planning
+from source import measure_source
 from start import measure_start
 
 from tritonbuild.console import terminal
@@ -35,6 +36,7 @@ MEASUREMENTS: dict[str, Callable[[Options], Table]] = {
     "plan": measure_planning,
     "start": measure_start,
     "inference": measure_inference,
+    "source": measure_source,
 }
 
 # Version of what --json writes.

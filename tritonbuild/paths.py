@@ -114,6 +114,31 @@ class Workspace:
         return self.root / "state"
 
     @property
+    def failed_path(self) -> Path:
+        """The step that failed last, for `logs` and `shell`."""
+        return self.state_dir / "failed.json"
+
+    @property
+    def durations_path(self) -> Path:
+        """How many seconds each step took the last time, by its id: for estimates."""
+        return self.root / "durations.json"
+
+    @property
+    def sources_dir(self) -> Path:
+        """What came from outside for a source build: git repositories and archives."""
+        return self.root / "sources"
+
+    @property
+    def source_lock_path(self) -> Path:
+        """What the sources were resolved to."""
+        return self.root / "tritonbuild.lock"
+
+    @property
+    def trees_dir(self) -> Path:
+        """What each component of a source build installed."""
+        return self.root / "trees"
+
+    @property
     def stage_dir(self) -> Path:
         """The tree being assembled; `tritonserver_dir` is inside it."""
         return self.root / "stage"

@@ -9,8 +9,10 @@ run again by hand.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -25,7 +27,7 @@ from tritonbuild.console import terminal
 from tritonbuild.errors import BuildError, HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import IO
 
 # What a child may inherit. Proxies, certificates and pip's own settings are the user's wishes for
@@ -61,6 +63,22 @@ class Result:
     returncode: int
     output: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended whose output went elsewhere (see `stream`).
+
+    Attributes:
+        returncode: Exit code; negative is the signal that ended it.
+        seconds: Wall time.
+        peak_memory: Bytes that the largest of its processes had in memory, where that is known;
+            never less than we have, because each begins as a copy of us.
+    """
+
+    returncode: int
+    seconds: float
+    peak_memory: int | None
 
 
 def make_env(extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
@@ -150,13 +168,58 @@ def run(
         result = Result(child.returncode, output, time.monotonic() - started)
     check_stopping()
     if log:
-        _write_twin(log, argv, child_env, cwd, result)
+        write_twin(
+            log, argv, env=child_env, cwd=cwd, returncode=result.returncode, seconds=result.seconds
+        )
     if check and result.returncode != 0:
         msg = describe_failure(argv, result, log)
         if "No space left on device" in result.output:
             raise HostError(msg, hint="free some space, then run the same command again")
         raise BuildError(msg, hint="mend what it says, then run the same command again")
     return result
+
+
+def stream(
+    argv: Sequence[str],
+    *,
+    feed: Callable[[bytes], None],
+    env: Mapping[str, str | None] | None = None,
+    cwd: Path | None = None,
+    started: Callable[[int], None] | None = None,
+) -> Ended:
+    """Run a program to its end; hand over its joined output in blocks as it comes, keep none.
+
+    What it leaves running in its session's process group is killed when it has ended.
+
+    Args:
+        argv: Program and arguments.
+        feed: Gets blocks of at most 64 KiB, in this thread; what it raises stops the program.
+        env: Additions to the environment (see `make_env`).
+        cwd: Working folder.
+        started: Gets the process id.
+
+    Raises:
+        HostError: The program does not exist.
+        KeyboardInterrupt: Everything is being stopped (see `stopped`).
+    """
+    check_stopping()
+    terminal.detail(f"+ {format_argv(argv)}")
+    began = time.monotonic()
+    with _popen(argv, make_env(env), cwd, subprocess.PIPE) as child:
+        _running.add(child)
+        try:
+            check_stopping()
+            if started:
+                started(child.pid)
+            _pump(child, feed)
+            peak = _reap(child)
+        except BaseException:
+            stop(child)
+            raise
+        finally:
+            _running.discard(child)
+    check_stopping()
+    return Ended(child.returncode, time.monotonic() - began, peak)
 
 
 def capture(argv: Sequence[str], *, env: Mapping[str, str | None] | None = None) -> Result:
@@ -174,14 +237,27 @@ def capture(argv: Sequence[str], *, env: Mapping[str, str | None] | None = None)
     return Result(done.returncode, output, time.monotonic() - started)
 
 
-def run_visible(argv: Sequence[str]) -> int:
-    """Run a program with the user's own terminal (doctor --fix); return its exit code.
+def run_visible(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    as_data: bool = False,
+) -> int:
+    """Run a program with the user's own terminal (doctor --fix, shell); return its exit code.
 
-    What it says is talk, not data: it goes to stderr.
+    Args:
+        argv: Program and arguments.
+        env: Its whole environment; the user's where none is given.
+        cwd: Working folder.
+        as_data: What it says is what the user asked for, and goes to stdout; else it is talk.
     """
-    terminal.info(f"+ {format_argv(argv)}")
+    if not as_data:
+        terminal.info(f"+ {format_argv(argv)}")
     try:
-        return subprocess.run(list(argv), stdout=2, check=False).returncode
+        return subprocess.run(
+            list(argv), env=env, cwd=cwd, stdout=None if as_data else 2, check=False
+        ).returncode
     except OSError as err:
         msg = f"cannot run {argv[0]}: {err.strerror}"
         raise HostError(msg) from err
@@ -223,8 +299,40 @@ def contain() -> list[str]:
     Namespaces of its own for mounts and processes; nothing where we may not make them.
     """
     unshare = find_tool("unshare")
-    argv = [str(unshare), "--mount", "--pid", "--fork", "--kill-child", "--"]
+    argv = [str(unshare), *_NAMESPACES, "--"]
     return argv if unshare and capture([*argv, "true"]).returncode == 0 else []
+
+
+@functools.cache
+def contain_processes() -> list[str]:
+    """Return what stands before a command so that all it starts ends with it, for any user.
+
+    As `contain`, with a /proc that shows its processes alone where that can be mounted. Users
+    other than root get a user namespace in which they are who they are, so that files are theirs;
+    root does not, because there it could give files to nobody else.
+    """
+    unshare = find_tool("unshare")
+    user = [] if os.geteuid() == 0 else ["--user", "--map-current-user"]
+    for own_proc in (["--mount-proc"], []):
+        argv = [str(unshare), *user, *_NAMESPACES, *own_proc, "--"]
+        if unshare and capture([*argv, "true"]).returncode == 0:
+            return [*argv, *_FIRST_PROCESS]
+    return []
+
+
+_NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child")
+# The first process of a namespace does not hear SIGTERM unless it asks to: the second one does.
+_FIRST_PROCESS = ("/bin/sh", "-c", '"$@"; exit "$?"', "sh")
+
+
+def offer_to_oom_killer() -> list[str]:
+    """Return what stands before a command so that the kernel kills it sooner than others.
+
+    When memory runs out, a compiler is to die and not the user's shell. Any user may raise the
+    value; children inherit it.
+    """
+    choom = find_tool("choom")
+    return [str(choom), "-n", "500", "--"] if choom else []
 
 
 def check_stopping() -> None:
@@ -304,14 +412,63 @@ def _tee(child: subprocess.Popen[bytes], sink: IO[bytes] | None) -> str:
 _KEPT_BYTES = 1 << 20
 
 
+def _pump(child: subprocess.Popen[bytes], feed: Callable[[bytes], None]) -> None:
+    """Hand over a child's output until it ends, then end what it left behind."""
+    assert child.stdout is not None
+    fd = child.stdout.fileno()
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    while True:
+        if poll.poll(1000):
+            block = os.read(fd, 1 << 16)
+            if not block:
+                break
+            feed(block)
+        elif _has_ended(child, os.WNOHANG):  # a process that it left keeps the pipe open
+            break
+    _has_ended(child, 0)
+    # Before its id is free for others.
+    _signal_group(child.pid, signal.SIGKILL)
+
+
+def _has_ended(child: subprocess.Popen[bytes], options: int) -> bool:
+    """Return whether a child has ended, and leave it there to be reaped."""
+    try:
+        return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | options) is not None
+    except ChildProcessError:  # `stopped` was faster, in another thread
+        return True
+
+
+def _reap(child: subprocess.Popen[bytes]) -> int | None:
+    """Take a child's exit code; return the memory of its largest process, in bytes."""
+    try:
+        _, status, usage = os.wait4(child.pid, 0)
+    except ChildProcessError:  # see `_has_ended`
+        child.wait()
+        return None
+    child.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_maxrss * 1024
+
+
 def _signal_group(pid: int, signum: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signum)
 
 
-def _write_twin(
-    log: Path, argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, result: Result
+def write_twin(
+    log: Path,
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None,
+    returncode: int,
+    seconds: float,
 ) -> None:
+    """Write what ran, how and how it ended beside its log, as JSON.
+
+    Args:
+        env: The environment as it was (see `make_env`).
+    """
     from tritonbuild.paths import write_text
 
     # Only what was set for the child, not what the user's shell happened to hold: an index
@@ -321,7 +478,7 @@ def _write_twin(
         "argv": list(argv),
         "cwd": str(cwd or Path.cwd()),
         "env": shown,
-        "returncode": result.returncode,
-        "seconds": round(result.seconds, 3),
+        "returncode": returncode,
+        "seconds": round(seconds, 3),
     }
     write_text(log.with_suffix(".json"), json.dumps(twin, indent=2) + "\n")

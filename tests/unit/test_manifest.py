@@ -13,8 +13,8 @@ import pytest
 from tritonbuild.errors import AssembleError
 from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Request
+from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import RecipeBook
-from tritonbuild.recipe.model import ProviderKind
 from tritonbuild.stage.manifest import (
     check_manifest,
     format_manifest,

@@ -20,10 +20,11 @@ from tritonbuild.errors import AssembleError, HostError, UsageError
 from tritonbuild.paths import Workspace
 from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Request
+from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import RecipeBook
-from tritonbuild.recipe.model import ProviderKind
 from tritonbuild.stage.manifest import check_manifest, make_manifest, read_manifest, write_manifest
-from tritonbuild.stage.package import make_package, read_mtime
+from tritonbuild.stage.members import read_mtime
+from tritonbuild.stage.package import make_package
 
 DATE = "2023-12-22"
 MIDNIGHT = 1703203200
@@ -188,7 +189,7 @@ def test_wrong_date_is_a_usage_error(date):
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "America/Los_Angeles"])
 def test_midnight_does_not_depend_on_the_time_zone(zone):
-    code = f"from tritonbuild.stage.package import read_mtime; print(read_mtime({DATE!r}))"
+    code = f"from tritonbuild.stage.members import read_mtime; print(read_mtime({DATE!r}))"
     found = subprocess.run(
         [sys.executable, "-c", code], env={"TZ": zone}, check=True, capture_output=True, text=True
     )

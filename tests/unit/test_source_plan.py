@@ -7,50 +7,82 @@ from pathlib import PurePosixPath
 import pytest
 
 from tritonbuild.errors import UsageError
+from tritonbuild.plan.layout import SourceLayout
 from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Request, Setting, StepKind
+from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import RecipeBook
-from tritonbuild.recipe.model import ProviderKind
 
 SHIPPED = RecipeBook.open()
 BUILD_DIR = PurePosixPath("/b/server/build")
 
 
-def make(book: RecipeBook = SHIPPED, **request):
+WORK_DIR = PurePosixPath("/w")
+LAYOUTS = {
+    "script": SourceLayout.of_script(BUILD_DIR),
+    "work directory": SourceLayout.of_work_dir(WORK_DIR),
+}
+
+
+def make(book: RecipeBook = SHIPPED, *, layout="script", **request):
     request.setdefault("board", "orangepi5b")
-    return make_plan(book, Request(provider=ProviderKind.SOURCE, **request), build_dir=BUILD_DIR)
+    made = Request(provider=ProviderKind.SOURCE, **request)
+    return make_plan(book, made, layout=LAYOUTS[layout])
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("release", SHIPPED.names("releases"))
 @pytest.mark.parametrize("board", SHIPPED.names("boards"))
-def test_every_step_needs_only_steps_before_it(board, release):
-    steps = make(board=board, release=release).steps
+def test_every_step_needs_only_steps_before_it(board, release, layout):
+    steps = make(board=board, release=release, layout=layout).steps
     names = [step.id for step in steps]
     assert len(set(names)) == len(names)
     for index, step in enumerate(steps):
-        assert set(step.needs) <= set(names[:index]), step.id
-        assert bool(step.needs) == (step.kind is not StepKind.FETCH), step.id
+        assert {*step.needs, *step.after} <= set(names[:index]), step.id
 
 
 def test_each_component_goes_through_its_stages_in_order():
     steps = [step.id for step in make(components=("python",)).steps]
-    assert steps == [
+    stages = [
         "fetch-core", "configure-core", "build-core", "install-core",
         "fetch-python", "patch-python-boost-1-79-mirror", "configure-python", "build-python",
         "install-python",
     ]  # fmt: skip
+    assert [name for name in steps if "core" in name or "python" in name] == steps
+    assert [name for name in steps if name in stages] == stages
+    around = [step.id for step in make(components=("python",), layout="work directory").steps]
+    assert around == ["sources", "check-patches", *steps, "assemble", "verify"]
 
 
-def test_backend_is_configured_after_the_core_is_there_and_the_patches_are_in():
-    steps = {step.id: step for step in make(components=("python",)).steps}
-    assert set(steps["configure-python"].needs) == {
-        "patch-python-boost-1-79-mirror", "install-core",
-    }  # fmt: skip
+def test_components_are_chains_that_can_run_at_the_same_time():
+    for layout in LAYOUTS:
+        for step in make(layout=layout).steps:
+            if step.component is not None:
+                assert len(step.needs) == (0 if step.kind is StepKind.FETCH else 1), step.id
+                assert all(step.component in name for name in step.needs), step.id
+
+
+def test_in_a_work_directory_nothing_is_fetched_by_a_component():
+    plan = make(layout="work directory")
+    for step in plan.steps:
+        for command in step.commands:
+            assert command.argv[0] not in ("tritonbuild_download", "tritonbuild_fetch"), step.id
+            assert "--depth=1" not in command.argv, step.id
+    assert plan.find_step("fetch-rknn").after == ("sources", "check-patches")
+    assert plan.find_step("sources").details["archives"] == [
+        {
+            "component": "onnxruntime",
+            "name": "onnxruntime",
+            "url": "https://github.com/microsoft/onnxruntime/releases/download/v1.16.3/"
+            "onnxruntime-linux-aarch64-1.16.3.tgz",
+            "sha256": SHIPPED.release("r23.12").archives["onnxruntime"].files["arm64"].sha256,
+        }
+    ]
 
 
 @pytest.fixture
 def patched(tmp_path, monkeypatch):
-    """Recipes whose core and python have a patch for each moment."""
+    """Recipes whose core and rknn have a patch for each moment."""
     patches = tmp_path / "patches"
     patches.mkdir()
     for moment in ("fetch", "configure"):
@@ -58,16 +90,14 @@ def patched(tmp_path, monkeypatch):
             f"schema: 1\nsummary: s\nwhy: w\nafter: {moment}\n"
             "edits:\n  - {file: a/b.txt, old: x, new: y, count: 2}\n"
         )
-    shipped = SHIPPED.folders[-1]
-    recipes = tmp_path / "recipes"
-    (recipes / "components").mkdir(parents=True)
+    changed = []
     for name in ("core", "rknn"):
-        text = (shipped / "components" / f"{name}.yaml").read_text()
-        assert text.count("\nsource:\n") == 1
-        text = text.replace("\nsource:\n", "\nsource:\n  patches: [configure.yaml, fetch.yaml]\n")
-        (recipes / "components" / f"{name}.yaml").write_text(text)
+        component = SHIPPED.component(name)
+        update = {"patches": ("configure.yaml", "fetch.yaml"), "adjustments": ()}
+        source = component.source.model_copy(update=update)
+        changed.append(component.model_copy(update={"source": source}))
     monkeypatch.setattr("tritonbuild.recipe.load.data_dir", lambda _kind: patches)
-    return RecipeBook((recipes, shipped))
+    return SHIPPED.with_recipes("components", changed)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from tritonbuild.cli import build, doctor, package, planning, recipes, smoke
+from tritonbuild.cli import (
+    build,
+    doctor,
+    fetch,
+    lock,
+    logs,
+    package,
+    patch,
+    planning,
+    recipes,
+    render,
+    shell,
+    smoke,
+)
 
 app = typer.Typer(
     name="tritonbuild",
@@ -52,10 +65,15 @@ for verb in (
     recipes.check,
     recipes.schema,
     planning.plan,
-    planning.render,
+    render.render,
+    lock.lock,
+    fetch.fetch,
     build.build,
     smoke.smoke,
     package.package,
+    patch.patch,
+    logs.logs,
+    shell.shell,
     doctor.doctor,
 ):
     name = {"list_recipes": "list"}.get(verb.__name__, verb.__name__)

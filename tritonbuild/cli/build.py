@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
-from tritonbuild.cli.options import (
-    Board,
-    Components,
-    Executor,
-    From,
-    Jobs,
-    Json,
-    Mirror,
-    NewWorkDir,
-    Os,
-    Recipes,
-    Release,
-    Settings,
-    make_request,
-    open_book,
-)
+import typer
+
+from tritonbuild.cli.options import Choice, Json, NewWorkDir, takes_choice
 
 if TYPE_CHECKING:
     from tritonbuild.engine.run import StepResult
@@ -28,47 +15,49 @@ if TYPE_CHECKING:
     from tritonbuild.plan.model import Plan
 
 
+@takes_choice()
 def build(
-    board: Board,
-    os: Os = None,
-    release: Release = None,
-    provider: From = "source",
-    executor: Executor = None,
-    component: Components = None,
-    mirror: Mirror = "upstream",
-    jobs: Jobs = None,
-    settings: Settings = None,
-    recipes: Recipes = None,
+    choice: Choice,
     work_dir: NewWorkDir = None,
+    lock: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Lock to hold to [./tritonbuild.lock, if there is one]."),
+    ] = None,
+    offline: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Take everything from what `fetch` wrote: a folder or tar."),
+    ] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", "-k", help="After a failure, do what does not need it.")
+    ] = False,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Take --source checkouts with changes.")
+    ] = False,
+    ccache: Annotated[bool, typer.Option(help="Use ccache, where it is installed.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Fetch, assemble and check /opt/tritonserver; a second run does only what is left."""
-    from tritonbuild.console import terminal
-    from tritonbuild.engine.build import build_plan
-    from tritonbuild.errors import UsageError
-    from tritonbuild.paths import Workspace, remember
-    from tritonbuild.plan.make import make_plan
-    from tritonbuild.recipe.model import ProviderKind
+    """Fetch, build, assemble and check /opt/tritonserver; a second run does only what is left."""
+    from tritonbuild.engine.build import BuildOptions, build_plan, plan_build
 
-    request = make_request(
-        board=board,
-        os=os,
-        release=release,
-        provider=provider,
-        executor=executor,
-        components=component,
-        mirror=mirror,
-        jobs=jobs,
-        settings=settings,
+    plan, ws = plan_build(choice.book, choice.request, work_dir)
+    options = BuildOptions(
+        lock=lock,
+        offline=offline,
+        keep_going=keep_going,
+        allow_dirty=allow_dirty,
+        use_ccache=ccache,
     )
-    plan = make_plan(open_book(recipes), request)
-    if plan.selection.provider is not ProviderKind.WHEEL:
-        msg = "this version of tritonbuild builds from wheels only"
-        raise UsageError(
-            msg, hint="say --from wheel, or `tritonbuild render` a script that builds from source"
-        )
-    ws = Workspace((work_dir or Path("build") / plan.selection.work_name).resolve())
-    results = build_plan(plan, ws)
+    _remember(ws)
+    results = build_plan(plan, ws, choice.book, options)
+    _report(plan, ws, results, as_json=as_json)
+
+
+def _remember(ws: Workspace) -> None:
+    """Note the build for later verbs: before it runs, so that `logs` and `shell` find a failed one."""
+    from tritonbuild.console import terminal
+    from tritonbuild.paths import remember
+
+    ws.make()
     try:
         remember(ws.root)
     except OSError as err:
@@ -76,7 +65,6 @@ def build(
             f"cannot note this build for later verbs ({err.filename}: {err.strerror}): "
             f"they need --work-dir {ws.root}"
         )
-    _report(plan, ws, results, as_json=as_json)
 
 
 def _report(plan: Plan, ws: Workspace, results: list[StepResult], *, as_json: bool) -> None:

@@ -7,32 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tritonbuild.cli.options import (
-    Board,
-    Components,
-    Executor,
-    From,
-    Json,
-    NewWorkDir,
-    Os,
-    Recipes,
-    Release,
-    make_request,
-    open_book,
-)
+from tritonbuild.cli.options import Choice, Json, NewWorkDir, takes_choice
 
 if TYPE_CHECKING:
     from tritonbuild.doctor import Finding
+    from tritonbuild.plan.model import Machine
 
 
+@takes_choice(
+    without=("mirror", "jobs", "settings", "source"),
+    defaults={"board": "generic-arm64", "provider": "wheel"},
+)
 def doctor(
-    board: Board = "generic-arm64",
-    os: Os = None,
-    release: Release = None,
-    provider: From = "wheel",
-    executor: Executor = None,
-    component: Components = None,
-    recipes: Recipes = None,
+    choice: Choice,
     work_dir: NewWorkDir = None,
     fix: Annotated[bool, typer.Option("--fix", help="Run the commands that mend it.")] = False,
     as_json: Json = False,
@@ -48,15 +35,7 @@ def doctor(
     from tritonbuild.paths import cache_dir
     from tritonbuild.plan.make import make_plan
 
-    request = make_request(
-        board=board,
-        os=os,
-        release=release,
-        provider=provider,
-        executor=executor,
-        components=component,
-    )
-    plan = make_plan(open_book(recipes), request)
+    plan = make_plan(choice.book, choice.request, machine=_presume_machine(choice))
     needs = make_needs(
         plan,
         native=Arch.native(),
@@ -71,6 +50,25 @@ def doctor(
     else:
         _print(findings)
     _stop_if_lacking(findings)
+
+
+def _presume_machine(choice: Choice) -> Machine | None:
+    """Return this machine for `--executor native`: doctor is asked before compilers are there.
+
+    Without that word the plan is for a machine like the board.
+    """
+    from tritonbuild.arch import Arch
+    from tritonbuild.executors.place import host_system
+    from tritonbuild.plan.model import Machine
+    from tritonbuild.recipe.fields import ProviderKind
+
+    native, system = Arch.native(), host_system()
+    wanted = choice.request.executor and choice.request.provider is ProviderKind.SOURCE
+    if not wanted or native is None or system not in choice.book.names("os"):
+        return None
+    known = choice.book.operating_system(system)
+    versions = (known.gcc or "0", known.cmake or "0", known.glibc, known.python)
+    return Machine(native.value, system, *versions, "this machine")
 
 
 def _to_json(finding: Finding) -> dict[str, object]:

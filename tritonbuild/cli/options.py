@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from tritonbuild.paths import Workspace
-    from tritonbuild.plan.model import Plan, Request, Setting
+    from tritonbuild.plan.model import OwnArchive, Plan, Request, Setting
     from tritonbuild.recipe.load import RecipeBook
 
 
@@ -32,7 +37,8 @@ def _complete_release(incomplete: str) -> list[str]:
 
 
 def _complete_mirror(incomplete: str) -> list[str]:
-    return _complete("mirrors", incomplete)
+    known = _complete("mirrors", incomplete)
+    return [*known, *(["auto"] if "auto".startswith(incomplete) else [])]
 
 
 def _complete_component(incomplete: str) -> list[str]:
@@ -78,7 +84,11 @@ Components = Annotated[
     ),
 ]  # fmt: skip
 Mirror = Annotated[
-    str, typer.Option(help="Set of addresses to fetch from.", autocompletion=_complete_mirror)
+    str,
+    typer.Option(
+        help="Set of addresses to fetch from; auto measures them all.",
+        autocompletion=_complete_mirror,
+    ),
 ]
 Jobs = Annotated[
     Optional[int],  # noqa: UP045
@@ -88,6 +98,27 @@ Settings = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--set", metavar="COMPONENT.FLAG=VALUE", help="Set a CMake value; repeatable."),
 ]
+Variants = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--variant", metavar="COMPONENT=NAME",
+        help="Another way to build a component, such as onnxruntime=docker; repeatable.",
+    ),
+]  # fmt: skip
+Checkouts = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--source", metavar="COMPONENT=DIR",
+        help="Take a component's sources from a local git checkout; repeatable.",
+    ),
+]  # fmt: skip
+Archives = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--archive", metavar="NAME=FILE",
+        help="Take a file of your own for an archive of the release, such as onnxruntime; repeatable.",
+    ),
+]  # fmt: skip
 Recipes = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="Folder of your own recipes, over the shipped ones [./recipes]."),
@@ -103,39 +134,114 @@ WorkDir = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def make_request(
-    *,
-    board: str,
-    os: str | None,
-    release: str | None,
-    provider: str,
-    executor: str | None = None,
-    components: list[str] | None,
-    mirror: str = "upstream",
-    jobs: int | None = None,
-    settings: list[str] | None = None,
-) -> Request:
-    """Return what the options ask for.
+@dataclass(frozen=True)
+class Choice:
+    """What the options that say what to build come to: the recipes, and a request of them."""
+
+    book: RecipeBook
+    request: Request
+
+
+def _shared_options(
+    board: Board,
+    os: Os = None,
+    release: Release = None,
+    provider: From = "source",
+    executor: Executor = None,
+    component: Components = None,
+    mirror: Mirror = "upstream",
+    jobs: Jobs = None,
+    settings: Settings = None,
+    variant: Variants = None,
+    source: Checkouts = None,
+    archive: Archives = None,
+    recipes: Recipes = None,
+) -> Choice:
+    """Return what the options ask for; they are written down here, once, for all verbs.
 
     Raises:
-        UsageError: A value is none of those that exist, or --set is malformed.
+        UsageError: A value is none of those that exist, or is malformed.
     """
-    from tritonbuild.plan.model import Executor, Request
-    from tritonbuild.recipe.model import ProviderKind
+    from tritonbuild.plan.model import Executor as ExecutorName
+    from tritonbuild.plan.model import Request
+    from tritonbuild.recipe.fields import ProviderKind
+    from tritonbuild.recipe.load import RecipeBook
 
-    return Request(
+    request = Request(
         board=board,
         os=os,
         release=release,
         provider=ProviderKind(_choose("--from", provider, [p.value for p in ProviderKind])),
-        executor=Executor(_choose("--executor", executor, [e.value for e in Executor]))
+        executor=ExecutorName(_choose("--executor", executor, [e.value for e in ExecutorName]))
         if executor
         else None,
-        components=tuple(components or ()),
+        components=tuple(component or ()),
         mirror=mirror,
         jobs=jobs,
         settings=tuple(_parse_setting(text) for text in settings or ()),
+        variants=dict(
+            _parse_pair("--variant", text, "onnxruntime=docker") for text in variant or ()
+        ),
+        checkouts={
+            name: str(Path(folder).resolve())
+            for name, folder in (
+                _parse_pair("--source", text, "rknn=../rknn_backend") for text in source or ()
+            )
+        },
+        archives=dict(_read_archive(text) for text in archive or ()),
     )
+    return Choice(RecipeBook.open(recipes), request)
+
+
+def _read_archive(text: str) -> tuple[str, OwnArchive]:
+    """Return the name and what `--archive NAME=FILE` stands for; the file is read here, once."""
+    from tritonbuild.errors import UsageError
+    from tritonbuild.plan.model import OwnArchive
+    from tritonbuild.sources.wheel import hash_file
+
+    name, file = _parse_pair("--archive", text, "onnxruntime=onnxruntime-linux-aarch64-1.16.3.tgz")
+    path = Path(file).resolve()
+    if not path.is_file() or any(char.isspace() for char in str(path)):
+        msg = f"--archive {name}: {path} is no file, or has blanks in its path"
+        raise UsageError(msg, hint="name a tar archive of the same layout as the release's")
+    return name, OwnArchive(f"file://{path}", hash_file(path))
+
+
+def takes_choice(
+    *, without: tuple[str, ...] = (), defaults: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb the options that say what to build; it gets them as its first argument.
+
+    Args:
+        without: Names of `_shared_options` that it does not take.
+        defaults: Other defaults than the usual ones; None makes an option's default None.
+    """
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        shared = inspect.signature(_shared_options, eval_str=True).parameters
+        own = inspect.signature(verb, eval_str=True).parameters
+        taken = [
+            p.replace(default=(defaults or {}).get(name, p.default))
+            for name, p in shared.items()
+            if name not in without
+        ]
+        names = [p.name for p in taken]
+
+        @functools.wraps(verb)
+        def call(**values: object) -> None:
+            mine = {name: values.pop(name) for name in names if name in values}
+            fixed = {name: (defaults or {})[name] for name in without if name in (defaults or {})}
+            verb(_shared_options(**mine, **fixed), **values)  # type: ignore[arg-type]
+
+        rest = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in list(own.values())[1:]]
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in taken] + rest
+        # What must be given stands first, as Python wants it.
+        parameters.sort(key=lambda p: p.default is not inspect.Parameter.empty)
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {p.name: p.annotation for p in parameters}
+        return call
+
+    return decorate
 
 
 def _choose(option: str, value: str, known: list[str]) -> str:
@@ -159,7 +265,17 @@ def _parse_setting(text: str) -> Setting:
     if not found or "\0" in text:
         msg = f"--set {text!r}: COMPONENT.FLAG=VALUE is wanted"
         raise UsageError(msg, hint="for example --set core.TRITON_ENABLE_TRACING=OFF")
-    return Setting(*found.groups())
+    return Setting(found[1], found[2], found[3])
+
+
+def _parse_pair(option: str, text: str, example: str) -> tuple[str, str]:
+    from tritonbuild.errors import UsageError
+
+    name, equals, value = text.partition("=")
+    if not (name and equals and value) or "\0" in text:
+        msg = f"{option} {text!r}: COMPONENT=VALUE is wanted"
+        raise UsageError(msg, hint=f"for example {option} {example}")
+    return name, value
 
 
 def open_book(recipes: Path | None) -> RecipeBook:

@@ -2,38 +2,188 @@
 
 from __future__ import annotations
 
-from tritonbuild.cli.options import Json, WorkDir, open_workspace
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from tritonbuild.cli.options import Json, Recipes, WorkDir, open_book, open_workspace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tritonbuild.paths import Workspace
+    from tritonbuild.plan.model import Plan
+    from tritonbuild.stage.deb import Control
+    from tritonbuild.stage.members import Package
+    from tritonbuild.stage.oci import ImageSpec
+
+_FORMATS = ("tar.zst", "deb", "oci")
 
 
-def package(work_dir: WorkDir = None, as_json: Json = False) -> None:
-    """Pack the last build as tar.zst, byte for byte the same each time. Needs a build."""
+def package(
+    work_dir: WorkDir = None,
+    formats: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            show_default=False,
+            help="tar.zst, deb, or oci (a container image); repeat it for more [tar.zst].",
+            autocompletion=lambda incomplete: [f for f in _FORMATS if f.startswith(incomplete)],
+        ),
+    ] = None,
+    recipes: Recipes = None,
+    as_json: Json = False,
+) -> None:
+    """Pack the last build, byte for byte the same each time. Needs a build."""
     import json
 
     from tritonbuild.console import terminal
     from tritonbuild.engine.lock import hold
+
+    chosen = _check_formats(formats or ["tar.zst"])
+    ws, plan = open_workspace(work_dir)
+    made: dict[str, Package] = {}
+    with hold(ws, "package"):
+        for one in chosen:
+            suffix = "oci.tar" if one == "oci" else one
+            with terminal.step(f"pack {_name_of(plan)}.{suffix}"):
+                made[one] = _make(one, ws, plan, recipes)
+    if as_json:
+        contents = [_describe(one, package) for one, package in made.items()]
+        terminal.output(json.dumps(contents if len(contents) > 1 else contents[0], indent=2))
+        return
+    for one, package in made.items():
+        _print(one, package, ws, plan)
+
+
+def _check_formats(formats: list[str]) -> list[str]:
+    """Return each format once.
+
+    Raises:
+        UsageError: One is not known.
+    """
+    from tritonbuild.errors import UsageError
+    from tritonbuild.recipe.load import suggest
+
+    for one in formats:
+        if one not in _FORMATS:
+            msg = f'--format: unknown value "{one}"{suggest(one, _FORMATS)}'
+            raise UsageError(msg, hint=f"known: {', '.join(_FORMATS)}")
+    return list(dict.fromkeys(formats))
+
+
+def _name_of(plan: Plan) -> str:
+    chosen = plan.selection
+    version = plan.find_step("assemble").details["triton_version"]
+    return "-".join(("tritonserver", str(version), chosen.board, chosen.os, chosen.provider))
+
+
+def _make(one: str, ws: Workspace, plan: Plan, recipes: Path | None) -> Package:
     from tritonbuild.stage.package import make_package
 
-    ws, plan = open_workspace(work_dir)
+    name = _name_of(plan)
+    date = str(plan.find_step("assemble").details["date"])
+    if one == "tar.zst":
+        return make_package(ws, name=name, date=date)
+    verified = _read_verified(ws)
+    if one == "deb":
+        from tritonbuild.stage.deb import make_deb
+
+        return make_deb(ws, name=name, date=date, control=_make_control(plan, verified))
+    from tritonbuild.paths import cache_dir, make_dir
+    from tritonbuild.stage.image_base import base_spec_of, get_base
+    from tritonbuild.stage.oci import make_image
+
+    spec = base_spec_of(plan, verified, open_book(recipes))
+    base = get_base(spec, make_dir(cache_dir()), ws.logs_dir / "package-root.log")
+    return make_image(
+        ws, name=name, date=date, base=base.tree, spec=_make_image_spec(plan, verified)
+    )
+
+
+def _read_verified(ws: Workspace) -> dict[str, Any]:
+    """Return what the ELF check found.
+
+    Raises:
+        AssembleError: The tree was not checked.
+    """
+    import json
+
+    from tritonbuild.errors import AssembleError
+
+    try:
+        return dict(json.loads(ws.verify_path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as err:
+        msg = f"{ws.root} has no checked tree: verify.json cannot be read"
+        raise AssembleError(msg, hint="run `tritonbuild build` again") from err
+
+
+def _make_control(plan: Plan, verified: dict[str, Any]) -> Control:
+    from tritonbuild.stage.deb import Control, depends_on
+
     chosen = plan.selection
     details = plan.find_step("assemble").details
-    name = "-".join(
-        ("tritonserver", str(details["triton_version"]), chosen.board, chosen.os, chosen.provider)
+    # A python backend from a wheel is made for one Python, and takes its library from the board.
+    python = str(details["python"]) if "python" in details else None
+    return Control(
+        version=str(details["triton_version"]),
+        arch=str(verified["arch"]),
+        depends=depends_on(verified, python if "python" in chosen.components else None),
+        summary="NVIDIA Triton Inference Server",
+        description=(
+            f"Triton {details['triton_version']} ({chosen.release}) for {chosen.board} with "
+            f"{chosen.os}, from {chosen.provider}, with: {', '.join(chosen.components)}. "
+            "Made by tritonbuild; everything is in /opt/tritonserver."
+        ),
     )
-    with hold(ws, "package"), terminal.step(f"pack {name}.tar.zst"):
-        made = make_package(ws, name=name, date=str(details["date"]))
-    if as_json:
-        content = {
-            "path": str(made.path),
-            "sha256": made.sha256,
-            "size": made.size,
-            "unpacked_size": made.unpacked_size,
-            "files": made.files,
-            "manifest": str(made.manifest_path),
-        }
-        terminal.output(json.dumps(content, indent=2))
-        return
+
+
+def _make_image_spec(plan: Plan, verified: dict[str, Any]) -> ImageSpec:
+    from tritonbuild.stage.oci import ImageSpec
+
+    chosen = plan.selection
+    version = str(plan.find_step("assemble").details["triton_version"])
+    return ImageSpec(
+        tag=_name_of(plan).replace("-", ":", 1),
+        arch=str(verified["arch"]),
+        version=version,
+        labels={
+            "org.opencontainers.image.description": (
+                f"Triton {version} for {chosen.board}: {', '.join(chosen.components)}"
+            ),
+            "tritonbuild.release": chosen.release,
+            "tritonbuild.provider": str(chosen.provider),
+        },
+    )
+
+
+def _describe(one: str, made: Package) -> dict[str, Any]:
+    return {
+        "format": one,
+        "path": str(made.path),
+        "sha256": made.sha256,
+        "size": made.size,
+        "unpacked_size": made.unpacked_size,
+        "files": made.files,
+        "manifest": str(made.manifest_path),
+    }
+
+
+def _print(one: str, made: Package, ws: Workspace, plan: Plan) -> None:
+    """Print what was made, and say how it gets onto the board."""
+    from tritonbuild.console import terminal
+
     terminal.output(f"{made.path}\n{made.sha256}  {made.size / 1e6:.1f} MB, {made.files} files")
-    verified = json.loads(ws.verify_path.read_text(encoding="utf-8"))
-    to_install = ["zstd", *sorted(set(verified["to_install"].values()))]
-    terminal.info(f"on the board, as root: apt-get install -y {' '.join(to_install)}")
-    terminal.info(f"                       tar --zstd -xf {made.path.name} -C /")
+    if one == "deb":
+        terminal.info(f"on the board, as root: apt-get install -y ./{made.path.name}")
+    elif one == "oci":
+        tag = _name_of(plan).replace("-", ":", 1)
+        terminal.info(f"on the board: docker load -i {made.path.name}")
+        terminal.info(
+            f"              docker run --rm -p 8000-8002:8000-8002 -v MODELS:/models {tag}"
+        )
+    else:
+        to_install = ["zstd", *sorted(set(_read_verified(ws)["to_install"].values()))]
+        terminal.info(f"on the board, as root: apt-get install -y {' '.join(to_install)}")
+        terminal.info(f"                       tar --zstd -xf {made.path.name} -C /")

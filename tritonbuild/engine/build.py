@@ -2,21 +2,110 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
 from tritonbuild.engine.lock import hold
 from tritonbuild.engine.run import run_plan
-from tritonbuild.engine.wheel import WheelRunner
-from tritonbuild.paths import cache_dir, make_dir, write_text
+from tritonbuild.errors import HostError, TritonBuildError, UsageError
+from tritonbuild.paths import Workspace, cache_dir, make_dir, write_text
+from tritonbuild.plan.layout import SourceLayout
+from tritonbuild.plan.make import make_plan
+from tritonbuild.plan.model import StepKind, read_plan
+from tritonbuild.recipe.fields import ProviderKind
 
 if TYPE_CHECKING:
     from tritonbuild.engine.run import StepResult
-    from tritonbuild.paths import Workspace
-    from tritonbuild.plan.model import Plan
+    from tritonbuild.plan.model import Machine, Plan, Request
+    from tritonbuild.recipe.load import RecipeBook
 
 
-def build_plan(plan: Plan, ws: Workspace) -> list[StepResult]:
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a plan is built.
+
+    Attributes:
+        lock: Lock to hold to; None takes ./tritonbuild.lock where there is one.
+        offline: Folder or tar that `fetch` wrote; None asks the network.
+        keep_going: After a failure, do what does not need what failed.
+        allow_dirty: Take local checkouts with changes.
+        use_ccache: Use ccache where it is installed.
+    """
+
+    lock: Path | None = None
+    offline: Path | None = None
+    keep_going: bool = False
+    allow_dirty: bool = False
+    use_ccache: bool = True
+
+
+def plan_build(book: RecipeBook, request: Request, work_dir: Path | None) -> tuple[Plan, Workspace]:
+    """Return the plan of a build on this machine, and where it is built.
+
+    Raises:
+        HostError: A native build would not be for the board, and nobody asked for that.
+        TritonBuildError: See `make_plan`.
+    """
+    if request.provider is ProviderKind.WHEEL:
+        plan = make_plan(book, request)
+        return plan, Workspace((work_dir or Path("build") / plan.selection.work_name).resolve())
+    from tritonbuild.engine.memory import measure_host
+    from tritonbuild.executors.machine import detect_machine
+
+    cores, memory = measure_host()
+    machine = detect_machine(cores=cores, memory=memory)
+    _check_machine(book, request, machine)
+    name = make_plan(book, request, machine=machine).selection.work_name
+    ws = Workspace((work_dir or Path("build") / name).resolve())
+    _check_path(ws.root)
+    return plan_in(book, request, ws, machine), ws
+
+
+def _check_path(path: Path) -> None:
+    """Refuse a folder that upstream's own CMake files cannot build in.
+
+    They hand paths to linkers without quotes (rknn_backend: `-L${RKNN_LIB_PATHS}`), and PATH and
+    MAKEFLAGS know no quotes at all.
+
+    Raises:
+        UsageError: Its path has blanks, quotes or such.
+    """
+    if not re.fullmatch(r"[\w./+@=,~-]+", str(path)):
+        msg = f"sources cannot be built in {str(path)!r}: its path has blanks, quotes or the like"
+        raise UsageError(msg, hint="choose a plain one with --work-dir")
+
+
+def plan_in(book: RecipeBook, request: Request, ws: Workspace, machine: Machine | None) -> Plan:
+    """Return the plan of a source build in a work directory."""
+    layout = SourceLayout.of_work_dir(PurePosixPath(ws.root))
+    return make_plan(book, request, layout=layout, machine=machine)
+
+
+def _check_machine(book: RecipeBook, request: Request, machine: Machine) -> None:
+    """Refuse what the board could not run, unless `--executor native` says that it is meant.
+
+    Raises:
+        HostError: This machine is not like the board.
+    """
+    board = book.board(request.board)
+    if Arch(board.arch).value == machine.arch and machine.os in board.os:
+        return
+    what = f"this machine is {machine.arch} with {machine.os}; {board.name} is {board.arch} with "
+    what += " or ".join(board.os)
+    if request.executor is None:
+        hint = "build on the board or on a machine like it; --from wheel needs none; "
+        hint += "--executor native builds for this machine all the same, for a trial"
+        raise HostError(what, hint=hint)
+    terminal.warning(f"{what}: what is built here runs here, not on the board")
+
+
+def build_plan(
+    plan: Plan, ws: Workspace, book: RecipeBook, options: BuildOptions
+) -> list[StepResult]:
     """Build a plan in a work directory; steps that are done already are kept.
 
     Raises:
@@ -28,10 +117,49 @@ def build_plan(plan: Plan, ws: Workspace) -> list[StepResult]:
         _record(plan, ws)
         _remove_stale_scripts(plan, ws)
         try:
-            return run_plan(plan, ws, WheelRunner(plan, ws, make_dir(cache_dir())))
+            if plan.selection.provider is ProviderKind.WHEEL:
+                return _build_from_wheels(plan, ws, options)
+            return _build_from_source(plan, ws, book, options)
         except KeyboardInterrupt:
             terminal.info("stopped; what is done is kept: the same command goes on from there")
             raise
+
+
+def _build_from_wheels(plan: Plan, ws: Workspace, options: BuildOptions) -> list[StepResult]:
+    from tritonbuild.engine.wheel import WheelRunner, wheel_of
+    from tritonbuild.sources.bundle import import_wheels
+
+    cache = make_dir(cache_dir())
+    if options.offline is not None:
+        wheels = [wheel_of(step) for step in plan.steps if step.kind is StepKind.FETCH]
+        import_wheels(options.offline, wheels, cache=cache)
+    runner = WheelRunner(plan, ws, cache)
+    return run_plan(plan, ws, runner, keep_going=options.keep_going)
+
+
+def _build_from_source(
+    plan: Plan, ws: Workspace, book: RecipeBook, options: BuildOptions
+) -> list[StepResult]:
+    from tritonbuild.engine.jobs import JobPool
+    from tritonbuild.engine.memory import MemoryBrake
+    from tritonbuild.engine.source import SourceRunner, make_outside, remove_stale_trees
+    from tritonbuild.engine.toolchain import make_toolchain
+    from tritonbuild.recipe.failures import load_rules
+
+    outside = make_outside(
+        plan,
+        book,
+        lock_path=options.lock,
+        offline=options.offline,
+        allow_dirty=options.allow_dirty,
+    )
+    toolchain = make_toolchain(ws, use_ccache=options.use_ccache)
+    remove_stale_trees(plan, ws)
+    tokens = max(job.count for job in plan.jobs)
+    memory = max(job.memory_per_job for job in plan.jobs)
+    with JobPool(tokens, ws.root) as pool, MemoryBrake(pool, memory):
+        runner = SourceRunner(plan, ws, outside, toolchain, pool, load_rules(book))
+        return run_plan(plan, ws, runner, keep_going=options.keep_going)
 
 
 def _record(plan: Plan, ws: Workspace) -> None:
@@ -39,10 +167,20 @@ def _record(plan: Plan, ws: Workspace) -> None:
 
     Without its manifest nobody packs it under this plan's name, should this build fail.
     """
+    before = read_plan_of(ws)
+    if before is None or before.signature != plan.signature:
+        ws.manifest_path.unlink(missing_ok=True)
     text = plan.to_json()
     if not ws.plan_path.is_file() or ws.plan_path.read_bytes() != text.encode():
-        ws.manifest_path.unlink(missing_ok=True)
-    write_text(ws.plan_path, text)
+        write_text(ws.plan_path, text)
+
+
+def read_plan_of(ws: Workspace) -> Plan | None:
+    """Return the plan of the build before, None where there is none that can be read."""
+    try:
+        return read_plan(ws.plan_path.read_text(encoding="utf-8"), str(ws.plan_path))
+    except (OSError, TritonBuildError, ValueError):
+        return None
 
 
 def _remove_stale_scripts(plan: Plan, ws: Workspace) -> None:
@@ -50,5 +188,5 @@ def _remove_stale_scripts(plan: Plan, ws: Workspace) -> None:
     names = {plan.name_of(step) for step in plan.steps}
     for folder in (ws.scripts_dir, ws.state_dir):
         for path in folder.iterdir():
-            if path.stem not in names:
+            if path.stem not in names and path != ws.failed_path:
                 path.unlink()

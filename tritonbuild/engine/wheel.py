@@ -11,7 +11,8 @@ import tritonbuild
 from tritonbuild import proc
 from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
-from tritonbuild.errors import TritonBuildError, UnreachableError
+from tritonbuild.engine.verify import forget_check, is_tree_intact, verify_tree
+from tritonbuild.errors import UnreachableError
 from tritonbuild.executors.rootfs import (
     Root,
     find_root,
@@ -30,19 +31,13 @@ from tritonbuild.sources.wheel import (
     requirement_of,
 )
 from tritonbuild.stage.assemble import assemble_tree
-from tritonbuild.stage.elf import check_tree, raise_if_bad
 from tritonbuild.stage.libraries import SystemLibraries
-from tritonbuild.stage.manifest import (
-    check_manifest,
-    make_manifest,
-    read_manifest,
-    write_manifest,
-)
 from tritonbuild.stage.patchelf import get_patchelf, read_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tritonbuild.console import RunningStep
     from tritonbuild.paths import Workspace
     from tritonbuild.plan.model import Plan, Step
 
@@ -58,17 +53,17 @@ class WheelRunner:
         self._cache = cache
         self._tools = _tool_versions()
 
-    def inputs(self, step: Step) -> list[str]:
+    def inputs(self, step: Step) -> dict[str, str]:
         """Return the versions of the tools, and checksums of the templates that go into the tree."""
         if step.kind not in (StepKind.ASSEMBLE, StepKind.VERIFY):
-            return []
-        digest = hashlib.sha256(json.dumps(self._tools).encode())
+            return {}
+        digest = hashlib.sha256()
         for part in step.details.get("parts", ()):  # type: ignore[attr-defined]
             for relative in part["templates"]:
                 for path in sorted((data_dir("templates") / relative).glob("*")):
                     if path.is_file():
                         digest.update(f"{path.name} {hash_file(path)}\n".encode())
-        return [digest.hexdigest()]
+        return {"the tools": json.dumps(self._tools), "the templates": digest.hexdigest()}
 
     def is_intact(self, step: Step, outputs: Outputs) -> bool:
         """Return whether the root, wheel, tree or report that a step left is still there."""
@@ -80,24 +75,14 @@ class WheelRunner:
             kept = path == get_kept_path(wheel_of(step), self._cache)
             return kept and path.is_file() and hash_file(path) == step.details["sha256"]
         if step.kind is StepKind.ASSEMBLE:
-            return self._is_tree_intact()
+            return is_tree_intact(self._ws)
         return self._ws.verify_path.is_file() and self._ws.manifest_path.is_file()
 
-    def _is_tree_intact(self) -> bool:
-        """Return whether the tree is, byte for byte, the one that was checked."""
-        try:
-            manifest = read_manifest(self._ws.manifest_path)
-            return not check_manifest(self._ws.tritonserver_dir, manifest)
-        except (TritonBuildError, OSError):
-            return False
-
-    def _forget_check(self) -> None:
-        """Nobody takes a tree for checked that is being made, or checked, anew."""
-        self._ws.manifest_path.unlink(missing_ok=True)
-        self._ws.verify_path.unlink(missing_ok=True)
-
-    def run(self, step: Step, name: str, needed: Mapping[str, Outputs]) -> Outputs:
+    def run(
+        self, step: Step, name: str, needed: Mapping[str, Outputs], shown: RunningStep
+    ) -> Outputs:
         """Do a step."""
+        del shown  # none of them takes long
         if step.kind is StepKind.ROOT:
             return self._make_root(step, name)
         if step.kind is StepKind.FETCH:
@@ -129,7 +114,7 @@ class WheelRunner:
         return {"path": str(fetch_wheel(wheel, cache=self._cache, log=self._log(name)))}
 
     def _assemble(self, step: Step, needed: Mapping[str, Outputs]) -> Outputs:
-        self._forget_check()
+        forget_check(self._ws)
         details: dict[str, Any] = step.details
         wheels = {
             str(self._plan.find_step(other).details["distribution"]): Path(outputs["path"])
@@ -153,39 +138,29 @@ class WheelRunner:
         return outputs
 
     def _verify(self, step: Step, needed: Mapping[str, Outputs]) -> Outputs:
-        self._forget_check()
         folder = needed["root"]["root"]
         root = Root(Path(folder)) if folder else None
-        arch = Arch(self._plan.selection.arch)
         details: dict[str, Any] = step.details
         system = (
-            SystemLibraries.from_root(root.tree, root.packages_path, arch)
+            SystemLibraries.from_root(
+                root.tree, root.packages_path, Arch(self._plan.selection.arch)
+            )
             if root
             else SystemLibraries.from_recipe(details)
         )
-        report = check_tree(
-            self._ws.tritonserver_dir,
-            arch=arch,
+        outputs = verify_tree(
+            self._plan,
+            self._ws,
             system=system,
             installable={
                 library: package
                 for package, libraries in details["bundled"].items()
                 for library in libraries
             },
-        )
-        write_text(self._ws.verify_path, report.to_json())
-        raise_if_bad(report)
-        for library, package in report.to_install.items():
-            terminal.warning(f"{library} is not in the tree: install {package} on the board")
-        manifest = make_manifest(
-            self._ws.tritonserver_dir,
-            plan=self._plan,
             origins=needed["assemble"]["origins"],
             tools=self._tools,
-            system=root.read_versions() if root else {},
+            versions=root.read_versions() if root else {},
         )
-        write_manifest(self._ws.manifest_path, manifest)
-        outputs: Outputs = {"files": report.files, "source": report.source}
         if not folder:
             outputs["incomplete"] = needed["root"]["incomplete"]
         return outputs

@@ -39,10 +39,10 @@ def find_place(plan: Plan, cache: Path) -> Sandbox:
 
 def runs_directly(arch: Arch, os: str) -> bool:
     """Whether this machine is like the board: its architecture and, by recipe name, its system."""
-    return Arch.native() is arch and _host_system() == os
+    return Arch.native() is arch and host_system() == os
 
 
-def _host_system() -> str | None:
+def host_system() -> str | None:
     """Return this machine's system as the os recipes name it, such as `debian-12`."""
     try:
         release = platform.freedesktop_os_release()

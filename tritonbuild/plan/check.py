@@ -10,8 +10,9 @@ from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Request
 from tritonbuild.plan.select import lineage
 from tritonbuild.plan.wheel import check_assembly
+from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import load_patch
-from tritonbuild.recipe.model import RECIPE_KINDS, ProviderKind
+from tritonbuild.recipe.model import RECIPE_KINDS
 
 if TYPE_CHECKING:
     from tritonbuild.recipe.load import RecipeBook
@@ -49,7 +50,10 @@ def _check_components(book: RecipeBook, report: Report) -> None:
             lineage(book, component)
             check_assembly(component)
             for relative in component.source.patches if component.source else ():
-                load_patch(relative)
+                load_patch(relative, book.folders)
+            for variant in component.source.variants.values() if component.source else ():
+                for relative in variant.patches:
+                    load_patch(relative, book.folders)
         except TritonBuildError as err:
             report.problems.append(f"{book.origin('components', name)}: {err.message}")
 

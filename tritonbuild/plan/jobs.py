@@ -21,14 +21,14 @@ def count_jobs(
         wanted: What the user asked for; taken as it is.
     """
     if wanted is not None:
-        return JobCount(component, wanted, "--jobs")
+        return JobCount(component, wanted, "--jobs", memory_per_job)
     by_memory = max(1, (memory - RESERVED_MEMORY) // memory_per_job)
     count = min(cores, by_memory)
     reason = (
         f"{cores} cores; {format_size(memory)} memory less {format_size(RESERVED_MEMORY)} for the "
         f"system, at {format_size(memory_per_job)} a job, is room for {by_memory}"
     )
-    return JobCount(component, count, reason)
+    return JobCount(component, count, reason, memory_per_job)
 
 
 def format_size(size: int) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import tritonbuild
+from tritonbuild.errors import RecipeError
 from tritonbuild.plan.flags import resolve_flags
 from tritonbuild.plan.jobs import count_jobs
-from tritonbuild.plan.model import Plan
+from tritonbuild.plan.layout import SourceLayout
+from tritonbuild.plan.model import Machine, Plan
+from tritonbuild.plan.options import MACHINES, SourceOptions
 from tritonbuild.plan.select import lineage, resolve_selection
-from tritonbuild.plan.source import install_prefix_of, packages_of, plan_source_steps
+from tritonbuild.plan.source import packages_of, plan_source_steps
 from tritonbuild.plan.wheel import plan_wheel_steps
-from tritonbuild.recipe.model import ProviderKind
+from tritonbuild.recipe.fields import ProviderKind
 
 if TYPE_CHECKING:
     from tritonbuild.plan.model import JobCount, Request, Selection
@@ -23,42 +27,72 @@ def make_plan(
     book: RecipeBook,
     request: Request,
     *,
-    build_dir: PurePosixPath | None = None,
-    server_dir: PurePosixPath | None = None,
+    layout: SourceLayout | None = None,
+    machine: Machine | None = None,
+    options: SourceOptions | None = None,
 ) -> Plan:
     """Return what a request comes to.
 
     Args:
         book: The recipes.
         request: What the user asked for.
-        build_dir: Where a source build works; absolute.
-        server_dir: The server's sources; the folder around `build_dir` where it is not named, as
-            in upstream's build.py.
+        layout: Where a source build works, and in which form its commands are; a work directory
+            below /build where it is not said.
+        machine: The machine that a native source build runs on; one like the board, with the
+            versions that the os recipe has, where it is not said.
+        options: What build.py's options ask for.
 
     Raises:
         RecipeError: A recipe is missing or wrong.
         UsageError: The request contradicts itself or the board.
     """
-    selection = resolve_selection(book, request)
+    options = options or SourceOptions()
+    selection = resolve_selection(book, request, machine)
+    if options.machine is not None:
+        selection = replace(selection, arch=MACHINES[options.machine])
     notes = _collect_notes(book, selection)
     if selection.provider is ProviderKind.WHEEL:
         resolve_flags(book, selection, dict.fromkeys(selection.components, ""))
         return Plan(
             tritonbuild.__version__, selection, plan_wheel_steps(book, selection), {}, (), (), notes
         )
-    build_dir = build_dir or PurePosixPath("/build") / selection.work_name / "server" / "build"
-    # As in upstream's build.py; but nobody wants a checkout in /.
-    around = build_dir.parent if build_dir.parent.name else build_dir / "server"
-    server_dir = server_dir or around
-    prefixes = {name: install_prefix_of(name, build_dir) for name in selection.components}
-    flags = resolve_flags(book, selection, prefixes)
-    jobs = _count_all(book, selection, request.jobs)
-    steps = plan_source_steps(book, selection, flags, jobs, build_dir, server_dir)
-    packages = packages_of(book, selection)
-    return Plan(tritonbuild.__version__, selection, steps, flags, jobs, packages, notes)
+    layout = layout or SourceLayout.of_work_dir(PurePosixPath("/build") / selection.work_name)
+    machine = machine or _describe_machine(book, selection)
+    prefixes = {name: str(layout.install_prefix_of(name)) for name in selection.components}
+    archives_dir = str(layout.build_dir / "archives")
+    jobs = _count_all(book, selection, machine, request.jobs)
+    counts = {job.component: job.count for job in jobs}
+    flags = resolve_flags(book, selection, prefixes, archives_dir, options=options, jobs=counts)
+    if not options.core_build:
+        jobs = tuple(job for job in jobs if book.component(job.component).kind != "core")
+    return Plan(
+        tritonbuild.__version__,
+        selection,
+        plan_source_steps(book, selection, flags, jobs, layout, machine, options),
+        flags,
+        jobs,
+        packages_of(book, selection),
+        notes,
+        machine,
+    )
 
 
-def _count_all(book: RecipeBook, selection: Selection, wanted: int | None) -> tuple[JobCount, ...]:
+def _describe_machine(book: RecipeBook, selection: Selection) -> Machine:
+    """Return a machine like the board, with the versions that its operating system has."""
+    system = book.operating_system(selection.os)
+    if system.gcc is None or system.cmake is None:
+        where = book.locate("os", system.name)
+        msg = f"{where}: a source build has to know the versions of gcc and cmake"
+        raise RecipeError(msg, hint="add `gcc: VERSION` and `cmake: VERSION`")
+    return Machine(
+        selection.arch, system.name, system.gcc, system.cmake, system.glibc, system.python,
+        f"os/{system.name}",
+    )  # fmt: skip
+
+
+def _count_all(
+    book: RecipeBook, selection: Selection, machine: Machine, wanted: int | None
+) -> tuple[JobCount, ...]:
     board = book.board(selection.board)
     counts = []
     for name in selection.components:
@@ -68,8 +102,8 @@ def _count_all(book: RecipeBook, selection: Selection, wanted: int | None) -> tu
         counts.append(
             count_jobs(
                 name,
-                cores=board.cpu.cores,
-                memory=board.memory,
+                cores=machine.cores or board.cpu.cores,
+                memory=machine.memory or board.memory,
                 memory_per_job=component.source.memory_per_job,
                 wanted=wanted,
             )

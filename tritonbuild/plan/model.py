@@ -8,13 +8,17 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from tritonbuild.errors import UsageError
 
 # Needed at run time: a plan is read back from JSON by its types.
-from tritonbuild.recipe.model import ProviderKind  # noqa: TC001
+from tritonbuild.recipe.fields import ProviderKind  # noqa: TC001
 
-PLAN_VERSION = 1
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PLAN_VERSION = 2
 
 
 class Executor(str, Enum):
@@ -30,6 +34,8 @@ class StepKind(str, Enum):
     """What a step does."""
 
     ROOT = "root"
+    SOURCES = "sources"
+    CHECK = "check"
     FETCH = "fetch"
     PATCH = "patch"
     CONFIGURE = "configure"
@@ -42,13 +48,72 @@ class StepKind(str, Enum):
         return self.value
 
 
+class SettingKind(str, Enum):
+    """What a setting does to the arguments of its component."""
+
+    SET = "set"
+    """The value counts for all who take it from there; a new name goes to the end."""
+    OVERRIDE = "override"
+    """Another value on this component's command line alone, for a name that is there."""
+    EXTRA = "extra"
+    """One more argument after all others, as it is."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
 @dataclass(frozen=True)
 class Setting:
-    """One `--set component.FLAG=VALUE`."""
+    """One `--set component.FLAG=VALUE`, or what an option of build.py's comes to.
+
+    Attributes:
+        origin: The option, for messages.
+        type: CMake's type of an extra argument.
+    """
 
     component: str
     flag: str
     value: str
+    origin: str = "--set"
+    kind: SettingKind = SettingKind.SET
+    type: str | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine that builds: what decides which adjustments a source build needs.
+
+    Attributes:
+        arch: Debian's name of its architecture.
+        os: Its operating system as the os recipes are named, such as `debian-12`.
+        gcc, cmake, glibc, python: Versions.
+        origin: Where the facts come from: `os/NAME` (a recipe) or `this machine`.
+        cores: Usable cores; None takes the board's.
+        memory: Memory that a build may take, in bytes; None takes the board's.
+    """
+
+    arch: str
+    os: str
+    gcc: str
+    cmake: str
+    glibc: str
+    python: str
+    origin: str
+    cores: int | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class OwnArchive:
+    """A file of the user's in the place of one that the release names.
+
+    Attributes:
+        address: `file://` and its path.
+        sha256: What it holds now.
+    """
+
+    address: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +129,9 @@ class Request:
     mirror: str = "upstream"
     jobs: int | None = None
     settings: tuple[Setting, ...] = ()
+    variants: dict[str, str] = field(default_factory=dict)
+    checkouts: dict[str, str] = field(default_factory=dict)
+    archives: dict[str, OwnArchive] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +143,10 @@ class Selection:
         added: Components that were not asked for, and who needs each.
         executor: None for `wheel`, where nothing is compiled.
         qemu_cpu: The board's core as qemu-user calls it.
+        variants: The way in which each component that has several is built.
+        checkouts: Local folder that a component's sources are taken from, instead of its
+            repository.
+        archives: Files of the user's instead of archives of the release, by name.
     """
 
     board: str
@@ -88,6 +160,9 @@ class Selection:
     mirror: str
     settings: tuple[Setting, ...]
     qemu_cpu: str | None = None
+    variants: dict[str, str] = field(default_factory=dict)
+    checkouts: dict[str, str] = field(default_factory=dict)
+    archives: dict[str, OwnArchive] = field(default_factory=dict)
 
     @property
     def work_name(self) -> str:
@@ -112,11 +187,16 @@ class Flag:
 
 @dataclass(frozen=True)
 class JobCount:
-    """How many compilers may run at once for a component, and why that many."""
+    """How many compilers may run at once for a component, and why that many.
+
+    Attributes:
+        memory_per_job: What one compiler may take, in bytes.
+    """
 
     component: str
     count: int
     reason: str
+    memory_per_job: int
 
 
 @dataclass(frozen=True)
@@ -129,6 +209,7 @@ class Command:
         glob: The last part of the second argument is a pattern for the shell.
         unless_exists: Only run where this does not exist.
         note: Why tritonbuild adds it to what upstream does; None for upstream's own.
+        incidental: It decides how fast a result comes, not which one: no part of the step's key.
     """
 
     argv: tuple[str, ...]
@@ -136,6 +217,7 @@ class Command:
     glob: bool = False
     unless_exists: str | None = None
     note: str | None = None
+    incidental: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,7 +227,9 @@ class Step:
     Attributes:
         id: kebab-case; with its number the name of its script and log.
         why: What it is for, in one line.
-        needs: Ids of the steps that come before.
+        needs: Ids of the steps whose results it takes: where one of them is done again, so is it.
+        after: Ids of steps that only have to be done before.
+        environment: Variables of its script; CFLAGS, CXXFLAGS and LDFLAGS are added to.
         commands: What runs, for steps that are scripts.
         details: Inputs, for steps that are not: names, checksums, packages.
     """
@@ -156,6 +240,8 @@ class Step:
     why: str
     component: str | None = None
     needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
     commands: tuple[Command, ...] = ()
     details: dict[str, object] = field(default_factory=dict)
 
@@ -169,6 +255,7 @@ class Plan:
         jobs: Only for source builds: nothing is compiled otherwise.
         packages: Debian packages that the build needs on the machine where it runs.
         notes: What this combination cannot do, and facts from the recipes.
+        machine: What a source build is planned for; None where nothing is compiled.
     """
 
     tritonbuild: str
@@ -178,6 +265,7 @@ class Plan:
     jobs: tuple[JobCount, ...]
     packages: tuple[str, ...]
     notes: tuple[str, ...]
+    machine: Machine | None = None
     version: int = PLAN_VERSION
 
     def name_of(self, step: Step) -> str:
@@ -192,6 +280,13 @@ class Plan:
     def _numbers(self) -> dict[str, int]:
         """Each step's number, from 1: looked up for every step, and a plan may have thousands."""
         return {step.id: number for number, step in enumerate(self.steps, start=1)}
+
+    @functools.cached_property
+    def signature(self) -> str:
+        """A checksum over what comes out: job counts and words for people are no part of it."""
+        steps = [[step.id, key_parts_of(step, {}, {})] for step in self.steps]
+        chosen = dataclasses.asdict(self.selection)
+        return _hash([self.tritonbuild, self.version, chosen, steps])
 
     def to_json(self) -> str:
         """Return the plan as `plan.json` holds it."""
@@ -221,18 +316,31 @@ def read_plan(text: str, origin: str) -> Plan:
     return plan
 
 
-def key_of(step: Step, needed: list[str]) -> str:
-    """Return a checksum over all that decides what a step produces.
+def key_parts_of(
+    step: Step, needed: Mapping[str, str], inputs: Mapping[str, str]
+) -> dict[str, str]:
+    """Return a checksum for each kind of thing that decides what a step produces.
 
     Args:
         step: The step.
-        needed: Keys of the steps that it needs, and of files that it reads.
+        needed: Keys of the steps that it needs, by id.
+        inputs: Whatever else decides, by what it is called: sources, tools, templates.
     """
-    content = {
-        "id": step.id,
-        "commands": [dataclasses.asdict(command) for command in step.commands],
+    content: dict[str, object] = {
+        "commands": [dataclasses.asdict(c) for c in step.commands if not c.incidental],
         "details": step.details,
-        "needs": needed,
-        "plan": PLAN_VERSION,
+        "environment": step.environment,
+        "plan": [PLAN_VERSION, step.id],
+        **{f"needs {name}": key for name, key in needed.items()},
+        **inputs,
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return {name: _hash(value) for name, value in content.items()}
+
+
+def key_of(parts: Mapping[str, str]) -> str:
+    """Return one checksum over all that decides what a step produces."""
+    return _hash(dict(parts))
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

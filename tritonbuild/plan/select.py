@@ -7,16 +7,28 @@ from typing import TYPE_CHECKING
 
 from tritonbuild.errors import RecipeError, UsageError
 from tritonbuild.plan.model import Executor, Request, Selection
+from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import suggest
-from tritonbuild.recipe.model import ProviderKind
 
 if TYPE_CHECKING:
+    from tritonbuild.plan.model import Machine, OwnArchive
+    from tritonbuild.recipe.component import Component
     from tritonbuild.recipe.load import RecipeBook
-    from tritonbuild.recipe.model import Board, Component
+    from tritonbuild.recipe.model import Board, Release
 
 
-def resolve_selection(book: RecipeBook, request: Request) -> Selection:
+AUTO_MIRROR = "auto"
+
+
+def resolve_selection(
+    book: RecipeBook, request: Request, machine: Machine | None = None
+) -> Selection:
     """Decide everything that the request left open, from the recipes.
+
+    Args:
+        book: The recipes.
+        request: What the user asked for.
+        machine: The machine that a native build runs on, which is then what it is for.
 
     Raises:
         RecipeError: Something that was named does not exist, or requirements go in a circle.
@@ -30,21 +42,114 @@ def resolve_selection(book: RecipeBook, request: Request) -> Selection:
     if provider is ProviderKind.WHEEL and request.executor is not None:
         msg = "--executor does not go with --from wheel: nothing is compiled"
         raise UsageError(msg, hint="leave --executor out")
-    book.mirror(request.mirror)
+    _check_mirror(book, request.mirror, provider)
     components, added = _resolve_components(book, board, request.components, provider)
+    is_source = provider is ProviderKind.SOURCE
+    if is_source and machine is not None:
+        arch, system = machine.arch, _take_own_os(book, machine, request.os)
+    else:
+        arch, system = str(board.arch), _choose_os(book, board, request.os)
     return Selection(
         board=board.name,
-        arch=board.arch,
-        os=_choose_os(book, board, request.os),
+        arch=arch,
+        os=system,
         release=release.name,
         provider=provider,
-        executor=(request.executor or Executor.NATIVE) if provider is ProviderKind.SOURCE else None,
+        executor=(request.executor or Executor.NATIVE) if is_source else None,
         components=components,
         added=added,
         mirror=request.mirror,
         settings=request.settings,
         qemu_cpu=board.cpu.qemu,
+        variants=_choose_variants(book, components, request.variants) if is_source else {},
+        checkouts=_check_checkouts(components, request) if request.checkouts else {},
+        archives=_check_archives(release, request) if request.archives else {},
     )
+
+
+def _take_own_os(book: RecipeBook, machine: Machine, wanted: str | None) -> str:
+    """Return the system of the machine that builds: its libraries are what the tree is linked to.
+
+    Raises:
+        UsageError: Another one was asked for.
+        RecipeError: There is no recipe for it.
+    """
+    if wanted is not None and wanted != machine.os:
+        msg = f"a native build is for the system that it runs on, {machine.os}, not {wanted}"
+        raise UsageError(msg, hint=f"leave --os out, or build on a machine with {wanted}")
+    names = book.names("os")
+    if machine.os not in names:
+        msg = f"there is no recipe for this machine's system, {machine.os}"
+        raise RecipeError(msg, hint=f"known: {', '.join(names)}; docs/recipes.md: a new one")
+    return book.operating_system(machine.os).name
+
+
+def _choose_variants(
+    book: RecipeBook, components: tuple[str, ...], wanted: dict[str, str]
+) -> dict[str, str]:
+    """Return the way in which each component that has several is built, the first one if not said.
+
+    Raises:
+        UsageError: A component or variant that was named is not there.
+    """
+    chosen: dict[str, str] = {}
+    for name in components:
+        source = book.component(name).source
+        if source and source.variants:
+            chosen[name] = next(iter(source.variants))
+    for name, variant in wanted.items():
+        if name not in chosen:
+            msg = f"--variant {name}={variant}: {name} is not built here in several ways"
+            raise UsageError(msg, hint=f"such components: {', '.join(chosen) or 'none'}")
+        source = book.component(name).source
+        known = source.variants if source else {}
+        if variant not in known:
+            msg = f'--variant: {name} has no variant "{variant}"{suggest(variant, known)}'
+            raise UsageError(msg, hint=f"known: {', '.join(known)}")
+        chosen[name] = variant
+    return chosen
+
+
+def _check_mirror(book: RecipeBook, name: str, provider: ProviderKind) -> None:
+    """Check that a mirror is there; `auto` is chosen by measuring, when something is fetched.
+
+    Raises:
+        RecipeError: It is not.
+        UsageError: `auto` for wheels: what pip and apt are set up for is the user's choice.
+    """
+    if name != AUTO_MIRROR:
+        book.mirror(name)
+    elif provider is ProviderKind.WHEEL:
+        msg = "--mirror auto measures hosts of git repositories and archives"
+        hint = f"for wheels, name a mirror: {', '.join(book.names('mirrors'))}"
+        raise UsageError(msg, hint=hint)
+
+
+def _check_archives(release: Release, request: Request) -> dict[str, OwnArchive]:
+    """Return the files of the user's that take the place of the release's archives.
+
+    Raises:
+        UsageError: The release has no archive of that name.
+    """
+    for name in request.archives:
+        if name not in release.archives:
+            msg = f'--archive: {release.name} takes no archive "{name}"'
+            msg += suggest(name, release.archives)
+            raise UsageError(msg, hint=f"it takes: {', '.join(release.archives) or 'none'}")
+    return dict(request.archives)
+
+
+def _check_checkouts(components: tuple[str, ...], request: Request) -> dict[str, str]:
+    """Return the local folders that sources are taken from.
+
+    Raises:
+        UsageError: A component that was named is not built.
+    """
+    for name in request.checkouts:
+        if name not in components:
+            msg = f'--source: "{name}" is not a component of this build{suggest(name, components)}'
+            raise UsageError(msg, hint=f"this build has: {', '.join(components)}")
+    return dict(request.checkouts)
 
 
 def _choose_os(book: RecipeBook, board: Board, wanted: str | None) -> str:

@@ -1,31 +1,39 @@
-"""The steps of `--from source`: the commands that Triton's own build.py would write.
+"""The steps of `--from source`: what comes from outside, then each component's stages, then a tree.
 
-The form was read in server/build.py (commit 35dc045f, days before r23.12) and compared with a
-script that it rendered for r23.12. What tritonbuild adds carries a note that says why.
+The commands are build.py's (`tritonbuild.plan.upstream`). In a work directory sources come from
+one place that was filled and checked before, CMake writes for Ninja, and each stage can be run
+again from the start.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from tritonbuild.errors import RecipeError
+from tritonbuild.plan import upstream
+from tritonbuild.plan.conditions import holds
 from tritonbuild.plan.model import Command, Step, StepKind
 from tritonbuild.plan.select import lineage
+from tritonbuild.recipe.component import GitClone
 from tritonbuild.recipe.load import load_patch
 
 if TYPE_CHECKING:
-    from pathlib import PurePosixPath
+    from collections.abc import Iterator
 
-    from tritonbuild.plan.model import Flag, JobCount, Selection
+    from tritonbuild.plan.layout import SourceLayout
+    from tritonbuild.plan.model import Flag, JobCount, Machine, Selection
+    from tritonbuild.plan.options import SourceOptions
+    from tritonbuild.recipe.component import Component, SourceProvider, SourceVariant
     from tritonbuild.recipe.load import RecipeBook
-    from tritonbuild.recipe.model import Component, GitClone, Release
+    from tritonbuild.recipe.patch import Patch
 
+# The branch that a local checkout's state gets in the build's own copy.
+CHECKOUT_REF = "tritonbuild-checkout"
 
-def install_prefix_of(component: str, build_dir: PurePosixPath) -> str:
-    """Return CMAKE_INSTALL_PREFIX of a component, where build.py puts it."""
-    folder = "tritonserver" if component == "core" else component
-    return str(build_dir / folder / "install")
+# What an adjustment adds to instead of replacing it.
+_ADDED_TO = ("CFLAGS", "CXXFLAGS", "LDFLAGS")
 
 
 def plan_source_steps(
@@ -33,223 +41,421 @@ def plan_source_steps(
     selection: Selection,
     flags: dict[str, tuple[Flag, ...]],
     jobs: tuple[JobCount, ...],
-    build_dir: PurePosixPath,
-    server_dir: PurePosixPath,
+    layout: SourceLayout,
+    machine: Machine,
+    options: SourceOptions,
 ) -> tuple[Step, ...]:
-    """Return fetch, patch, configure, build and install of each component, in order."""
-    steps: list[Step] = []
-    for job in jobs:
-        component = book.component(job.component)
-        arguments = tuple(flag.to_argument() for flag in flags[component.name])
-        if component.kind == "core":
-            steps += _plan_core(book, selection, arguments, job.count, build_dir, server_dir)
-        else:
-            steps += _plan_backend(book, selection, component, arguments, job.count, build_dir)
-    return tuple(steps)
+    """Return fetch, patch, configure, build and install of each component, in order.
 
+    In a work directory, what comes from outside is fetched and all patches are checked before, and
+    the tree is assembled and verified after.
 
-def _plan_core(
-    book: RecipeBook,
-    selection: Selection,
-    arguments: tuple[str, ...],
-    jobs: int,
-    build_dir: PurePosixPath,
-    server_dir: PurePosixPath,
-) -> list[Step]:
-    release = book.release(selection.release)
-    component = book.component("core")
-    work = build_dir / "tritonserver" / "build"
-    fetch = Step(
-        "fetch-core", StepKind.FETCH, f"fetch the server's sources, {release.tag}",
-        "the core is built from the server's own repository", "core",
-        commands=_fetch_server(release, str(server_dir)),
-    )  # fmt: skip
-    configure = _configure("core", work, (*arguments, str(server_dir)), ())
-    steps = _chain(
-        fetch,
-        *_plan_patches(component, "fetch", server_dir),
-        configure,
-        *_plan_patches(component, "configure", server_dir),
-        _build("core", jobs),
-    )
-    prefix = build_dir / "tritonserver" / "install"
-    install = Step(
-        "install-core", StepKind.INSTALL, "copy the core into the tree",
-        "what the board needs of what was built", "core", (steps[-1].id,),
-        _install_core(prefix, build_dir, server_dir),
-    )  # fmt: skip
-    return [*steps, install]
-
-
-def _chain(*steps: Step) -> list[Step]:
-    """Let each step need the one before it, besides what it needs already."""
-    chained = [steps[0]]
-    for step in steps[1:]:
-        chained.append(replace(step, needs=(chained[-1].id, *step.needs)))
-    return chained
-
-
-def _fetch_server(release: Release, server_dir: str) -> tuple[Command, ...]:
-    """Return a call of the bash function that fetches what is not there yet.
-
-    The build folder may lie inside the server's, so `git clone` would find a folder in its way.
+    Raises:
+        RecipeError: A component or the release lacks what a source build needs.
     """
-    return (
-        Command(
-            (
-                "tritonbuild_fetch", server_dir, release.server_repository, release.tag,
-                release.triton_version,
-            ),
-            note="the server's sources, where they are not there yet",
-        ),
-    )  # fmt: skip
+    parts = [
+        _Part(book, selection, book.component(job.component), flags, job.count, layout, machine,
+              options)
+        for job in jobs
+    ]  # fmt: skip
+    stages = [step for part in parts for step in part.plan_stages()]
+    if layout.work_dir is None:
+        return tuple(stages)
+    return (*_plan_sources(parts), *stages, *_plan_tree(book, selection, parts))
 
 
-def _install_core(
-    prefix: PurePosixPath, build_dir: PurePosixPath, server_dir: PurePosixPath
-) -> tuple[Command, ...]:
-    tree = build_dir / "opt" / "tritonserver"
+class _Part:
+    """One component of a source build, with everything that is decided about it."""
 
-    def put(source: str, folder: str, *, glob: bool = False) -> list[Command]:
-        return [
-            Command(("mkdir", "-p", str(tree / folder))),
-            Command(("cp", str(prefix / source), str(tree / folder)), glob=glob),
+    def __init__(
+        self,
+        book: RecipeBook,
+        selection: Selection,
+        component: Component,
+        flags: dict[str, tuple[Flag, ...]],
+        jobs: int,
+        layout: SourceLayout,
+        machine: Machine,
+        options: SourceOptions,
+    ) -> None:
+        if component.source is None:
+            msg = f"component {component.name} does not come from source"
+            raise RecipeError(msg, hint="leave it out, or give its recipe a `source`")
+        self.name = component.name
+        self.component = component
+        self.source: SourceProvider = component.source
+        self.folders = book.folders
+        self.release = book.release(selection.release)
+        self.arch = selection.arch
+        self.mirror = selection.mirror
+        self.flags = flags[component.name]
+        self.jobs = jobs
+        self.layout = layout
+        self.machine = machine
+        self.options = options
+        self.variant = find_variant(component, selection.variants)
+        self.own_archives = selection.archives
+        self.checkout = selection.checkouts.get(component.name)
+        self.clone = self._make_clone()
+        self.adjustments = [
+            one
+            for each in lineage(book, component)
+            if each.source
+            for one in each.source.adjustments
+            if holds(one.when, machine)
         ]
 
-    headers = str(tree / "include/triton/core")
-    return (
-        *put("bin/tritonserver", "bin"),
-        *put("lib/libtritonserver.so", "lib"),
-        *put("python/tritonserver*.whl", "python", glob=True),
-        Command(("mkdir", "-p", str(tree / "include/triton"))),
-        Command(
-            ("rm", "-fr", headers),
-            note="a second run would copy the folder into itself, as core/core",
-        ),
-        Command(("cp", "-r", str(prefix / "include/triton/core"), headers)),
-        Command(("cp", str(server_dir / "LICENSE"), str(tree))),
-        Command(("cp", str(server_dir / "TRITON_VERSION"), str(tree))),
-    )
-
-
-def _plan_backend(
-    book: RecipeBook,
-    selection: Selection,
-    component: Component,
-    arguments: tuple[str, ...],
-    jobs: int,
-    build_dir: PurePosixPath,
-) -> list[Step]:
-    source = component.source
-    if source is None or source.clone is None:
-        msg = f"component {component.name}: a backend needs source.clone"
-        raise RecipeError(msg, hint="say which repository it is built from")
-    name = component.name
-    clone = source.clone
-    tag = clone.tag or book.release(selection.release).tag
-    folder = build_dir / clone.directory
-    fetch = Step(
-        f"fetch-{name}", StepKind.FETCH, f"fetch the {name} backend's sources, {tag}",
-        component.summary, name, commands=_fetch_backend(clone, tag, build_dir),
-    )  # fmt: skip
-    install = Step(
-        f"install-{name}", StepKind.INSTALL, f"copy the {name} backend into the tree",
-        "what the board needs of what was built", name,
-        commands=_install_backend(component, build_dir, clone.directory),
-    )  # fmt: skip
-    return _chain(
-        fetch,
-        *_plan_patches(component, "fetch", folder),
-        _configure(name, folder / "build", (*arguments, ".."), ("install-core",)),
-        *_plan_patches(component, "configure", folder),
-        _build(name, jobs),
-        install,
-    )
-
-
-def _fetch_backend(clone: GitClone, tag: str, build_dir: PurePosixPath) -> tuple[Command, ...]:
-    folder = clone.directory
-    command = ("git", "clone", *clone.options, "-b", tag, clone.repository, folder)
-    return (
-        Command(("mkdir", "-p", str(build_dir))),
-        Command(("cd", str(build_dir))),
-        Command(("rm", "-fr", folder)),
-        Command(command, unless_exists=folder),
-    )
-
-
-def _plan_patches(component: Component, moment: str, folder: PurePosixPath) -> list[Step]:
-    """Return a step for each patch that belongs after `moment` (fetch or configure)."""
-    steps = []
-    for relative in component.source.patches if component.source else ():
-        patch = load_patch(relative)
-        if patch.after != moment:
-            continue
-        commands = tuple(
-            Command(
-                ("tritonbuild_edit", str(folder / edit.file), str(edit.count), edit.old, edit.new),
-                note=f"patches/{relative}: {patch.summary}",
+    def _make_clone(self) -> GitClone:
+        if self.component.kind == "core":
+            return GitClone(
+                repository=self.release.server_repository, directory="server", options=()
             )
-            for edit in patch.edits
-        )
-        # Components may share a patch, and their steps may not share an id.
-        stem = relative.removesuffix(".yaml").removeprefix(f"{component.name}/")
-        identifier = f"patch-{component.name}-{stem}".replace("/", "-").replace(".", "-")
-        steps.append(
-            Step(
-                identifier, StepKind.PATCH, patch.summary, patch.why, component.name,
-                commands=commands,
-            )
+        if self.source.clone is None:
+            msg = f"component {self.name}: a backend needs source.clone"
+            raise RecipeError(msg, hint="say which repository it is built from")
+        return self.source.clone
+
+    @property
+    def tag(self) -> str:
+        return CHECKOUT_REF if self.checkout else self.clone.tag or self.release.tag
+
+    @property
+    def source_dir(self) -> PurePosixPath:
+        """The component's own sources, which patches are relative to."""
+        if self.component.kind == "core":
+            return self.layout.server_dir
+        return self.layout.build_dir / self.clone.directory
+
+    @property
+    def work(self) -> PurePosixPath:
+        """CMake's build folder."""
+        if self.component.kind == "core":
+            return self.layout.build_dir / "tritonserver" / "build"
+        return self.source_dir / "build"
+
+    @property
+    def is_upstream(self) -> bool:
+        return self.layout.work_dir is None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for adjustment in self.adjustments:
+            for name, value in adjustment.environment.items():
+                before = found.get(name)
+                found[name] = f"{before} {value}" if before and name in _ADDED_TO else value
+        return found
+
+    def archives(self) -> Iterator[tuple[str, str, str | None]]:
+        """Yield name, address and checksum of the archives that are unpacked."""
+        for name in self.variant.archives if self.variant else ():
+            own = self.own_archives.get(name)
+            if own is not None:
+                yield name, own.address, own.sha256
+                continue
+            pin = self.release.archives.get(name)
+            file = pin.files.get(self.arch) if pin else None  # type: ignore[call-overload]
+            if file is None:
+                msg = f"{self.release.name} has no archive of {name} for {self.arch}"
+                hint = f"add it under archives: in releases/{self.release.name}.yaml"
+                raise RecipeError(msg, hint=hint)
+            yield name, file.url, file.sha256
+
+    def images(self) -> Iterator[str]:
+        """Yield the container images that CMake's own container build starts from."""
+        if self.variant and self.variant.needs_docker:
+            for flag in self.flags:
+                if flag.name == "TRITON_BUILD_CONTAINER":
+                    yield flag.value
+
+    def patches(self, moment: str) -> Iterator[tuple[str, Patch]]:
+        relatives = (*self.source.patches, *(self.variant.patches if self.variant else ()))
+        for relative in relatives:
+            patch = load_patch(relative, self.folders)
+            wanted = patch.mirror is None or patch.mirror == self.mirror
+            needed = patch.when is None or holds(patch.when, self.machine)
+            if patch.after == moment and wanted and needed:
+                yield relative, patch
+
+    def digest(self, moment: str) -> list[dict[str, object]]:
+        """Return the patches of a moment as data: what they change decides a step's result."""
+        return [
+            {
+                "patch": relative,
+                "summary": patch.summary,
+                "changes": [list(change) for change in patch.changes],
+            }
+            for relative, patch in self.patches(moment)
+        ]
+
+    # --- stages -------------------------------------------------------------------------------
+
+    def plan_stages(self) -> list[Step]:
+        """Return the component's steps, each of which needs the one before it."""
+        chained: list[Step] = []
+        for step in (
+            self._fetch(),
+            *self._patch("fetch"),
+            *(() if self.source.copies else self._compile()),
+            self._install(),
+        ):
+            before = (chained[-1].id,) if chained else ()
+            chained.append(replace(step, needs=before))
+        return chained
+
+    def _compile(self) -> Iterator[Step]:
+        yield self._configure()
+        yield from self._patch("configure")
+        yield self._build()
+
+    def _step(
+        self, kind: StepKind, title: str, why: str, commands: tuple[Command, ...], **more: object
+    ) -> Step:
+        return Step(
+            f"{kind}-{self.name}", kind, title, why, self.name, commands=commands,
+            environment=self.environment, details=dict(more),
         )  # fmt: skip
-    return steps
+
+    def _fetch(self) -> Step:
+        what = "server's" if self.component.kind == "core" else f"{self.name} backend's"
+        if self.is_upstream:
+            commands = self._fetch_as_upstream()
+            return self._step(
+                StepKind.FETCH, f"fetch the {what} sources, {self.tag}",
+                "the core is built from the server's own repository"
+                if self.component.kind == "core" else self.component.summary,
+                commands,
+            )  # fmt: skip
+        folder = str(self.source_dir)
+        repository = self.checkout or self.clone.repository
+        options = tuple(o for o in self.clone.options if not o.startswith("--depth"))
+        step = self._step(
+            StepKind.FETCH, f"check out the {what} sources, {self.tag}", self.component.summary,
+            (
+                Command(("rm", "-fr", folder)),
+                Command(("mkdir", "-p", str(self.source_dir.parent))),
+                Command(("git", "clone", *(options or ("--recursive",)), "-b", self.tag, "--",
+                         repository, folder)),
+                *upstream.prepare(self.source, self._target_machine, self.layout.build_dir),
+                *self._unpack(),
+            ),
+            patches=self.digest("fetch"), folder=folder,
+        )  # fmt: skip
+        return replace(step, after=("sources", "check-patches"))
+
+    def _fetch_as_upstream(self) -> tuple[Command, ...]:
+        if self.component.kind == "core":
+            fetch = self.layout.fetch_server
+            return upstream.fetch_server(self.release, self.layout.server_dir) if fetch else ()
+        return (
+            *upstream.fetch_repository(
+                self.clone, self.tag, self.layout.build_dir, force=self.options.force_clone
+            ),
+            *upstream.prepare(self.source, self._target_machine),
+            *self._unpack(),
+        )
+
+    @property
+    def _target_machine(self) -> str:
+        return self.options.machine_for(self.arch)
+
+    def _unpack(self) -> Iterator[Command]:
+        note = "ready-made, instead of a container build"
+        for name, url, sha256 in self.archives():
+            path = self.layout.archive_path(name, PurePosixPath(url).name)
+            if self.is_upstream:
+                argv = ("tritonbuild_download", url, sha256 or "-", str(path))
+                yield Command(argv, note=note)
+            unpack = ("tritonbuild_unpack", str(path), str(self.layout.archive_dir(name)))
+            yield Command(unpack, note=note)
+
+    def _patch(self, moment: str) -> Iterator[Step]:
+        for relative, patch in self.patches(moment):
+            note = f"patches/{relative}: {patch.summary}"
+            # All of a patch at once: it is made whole or not at all.
+            words = [
+                word
+                for change in patch.changes
+                for word in (
+                    str(self._locate(change.file, moment)), change.where, change.old, change.new
+                )
+            ]  # fmt: skip
+            commands = (Command(("tritonbuild_edit", *words), note=note),)
+            # Components may share a patch, and their steps may not share an id.
+            stem = relative.removesuffix(".yaml").removeprefix(f"{self.name}/")
+            identifier = f"patch-{self.name}-{stem}".replace("/", "-").replace(".", "-")
+            yield Step(
+                identifier, StepKind.PATCH, patch.summary, patch.why, self.name, commands=commands
+            )
+
+    def _locate(self, file: str, moment: str) -> PurePosixPath:
+        """Return where a patch's file lies; `build/` is CMake's build folder, wherever that is."""
+        if moment == "configure" and file.startswith("build/"):
+            return self.work / file.removeprefix("build/")
+        return self.source_dir / file
+
+    def _configure(self) -> Step:
+        where = str(self.layout.server_dir) if self.component.kind == "core" else ".."
+        extra = tuple(
+            _format_argument(arg.name, arg.type, arg.value or "")
+            for one in self.adjustments
+            for arg in one.cmake_args
+        )
+        arguments = (*(flag.to_argument() for flag in self.flags), *extra, where)
+        commands = upstream.configure(self.work, arguments)
+        details: dict[str, object] = {}
+        if not self.is_upstream:
+            commands = (
+                Command(("rm", "-fr", str(self.work), str(self.work.parent / "install"))),
+                *(replace(command, argv=("cmake", "-G", "Ninja", *arguments))
+                  if command.cmake else command for command in commands),
+            )  # fmt: skip
+            details = {"patches": self.digest("configure"), "folder": str(self.work)}
+        return self._step(
+            StepKind.CONFIGURE, f"configure {self.name}",
+            "cmake looks at the machine and fetches nested sources", commands, **details,
+        )  # fmt: skip
+
+    def _build(self) -> Step:
+        commands = upstream.make(self.jobs, verbose=self.options.verbose)
+        if not self.is_upstream:
+            commands = (
+                Command(("cd", str(self.work))),
+                Command(("tritonbuild_ninja", str(self.jobs), "install"), incidental=True),
+            )
+        return self._step(
+            StepKind.BUILD, f"build {self.name} with {self.jobs} jobs",
+            "compile, and install below the build folder", commands,
+        )  # fmt: skip
+
+    def _install(self) -> Step:
+        tree = self.layout.tree_of(self.name)
+        prefix = self.layout.install_prefix_of(self.name)
+        if self.component.kind == "core":
+            title = "copy the core into the tree"
+            commands = upstream.install_core(prefix, tree, self.layout.server_dir)
+            if self.options.collect_sources:
+                commands += upstream.collect_sources(self.work, tree, self.layout.server_dir)
+        else:
+            title = f"copy {self.name} into the tree"
+            commands = (
+                *upstream.install_component(self.component, self.source_dir, prefix, tree),
+                *self._install_libraries(tree / "backends" / self.name),
+            )
+        details: dict[str, object] = {}
+        if not self.is_upstream:
+            commands = (Command(("rm", "-fr", str(tree))), *commands)
+            details = {"tree": str(tree)}
+        return self._step(
+            StepKind.INSTALL, title, "what the board needs of what was built", commands, **details
+        )
+
+    def _install_libraries(self, folder: PurePosixPath) -> Iterator[Command]:
+        for pattern in self.variant.libraries if self.variant else ():
+            name, _, inside = pattern.partition("/")
+            source = self.layout.archive_dir(name) / inside
+            # Options may stand last for GNU's cp; links stay links.
+            yield Command(
+                ("cp", str(source), str(folder), "-P"),
+                glob=True,
+                note="upstream installs these only when it built them in a container",
+            )
 
 
-def _configure(
-    component: str, work: PurePosixPath, arguments: tuple[str, ...], needs: tuple[str, ...]
-) -> Step:
-    return Step(
-        f"configure-{component}", StepKind.CONFIGURE, f"configure {component}",
-        "cmake looks at the machine and fetches nested sources", component, needs,
-        (
-            Command(("mkdir", "-p", str(work))),
-            Command(("cd", str(work))),
-            Command(("cmake", *arguments), cmake=True),
-        ),
+def find_variant(component: Component, chosen: dict[str, str]) -> SourceVariant | None:
+    """Return the way in which a component is built, None where there is only one."""
+    variants = component.source.variants if component.source else {}
+    if not variants:
+        return None
+    return variants[chosen.get(component.name, next(iter(variants)))]
+
+
+def _format_argument(name: str, kind: str | None, value: str) -> str:
+    return f"-D{name}:{kind}={value}" if kind else f"-D{name}={value}"
+
+
+# --- before and after the components --------------------------------------------------------
+
+
+def _plan_sources(parts: list[_Part]) -> tuple[Step, Step]:
+    """Return the step that brings everything from outside, and the check of all patches."""
+    details: dict[str, object] = {
+        "repositories": [
+            {"component": part.name, "repository": part.clone.repository, "ref": part.tag}
+            for part in parts
+        ],
+        "archives": [
+            {"component": part.name, "name": name, "url": url, "sha256": sha256}
+            for part in parts
+            for name, url, sha256 in part.archives()
+        ],
+        "variables": {part.name: {f.name: f.value for f in part.flags} for part in parts},
+        "externals": {part.name: dict(part.source.externals) for part in parts},
+        "checkouts": {part.name: part.checkout for part in parts if part.checkout},
+        "images": [image for part in parts for image in part.images()],
+    }
+    sources = Step(
+        "sources", StepKind.SOURCES, "fetch all sources",
+        "everything from outside is there and checked before anything is built", details=details,
     )  # fmt: skip
-
-
-def _build(component: str, jobs: int) -> Step:
-    return Step(
-        f"build-{component}", StepKind.BUILD, f"build {component} with {jobs} jobs",
-        "compile, and install below the build folder", component,
-        commands=(Command(("make", f"-j{jobs}", "VERBOSE=1", "install")),),
+    series = [
+        {"component": part.name, "patches": [*part.digest("fetch"), *part.digest("configure")]}
+        for part in parts
+    ]
+    check = Step(
+        "check-patches", StepKind.CHECK, "check that every patch fits",
+        "a patch that does not fit is found now, not after hours", needs=("sources",),
+        details={"series": series},
     )  # fmt: skip
+    return sources, check
 
 
-def _install_backend(
-    component: Component, build_dir: PurePosixPath, folder: str
-) -> tuple[Command, ...]:
-    backends = build_dir / "opt" / "tritonserver" / "backends"
-    built = build_dir / folder / "install" / "backends" / component.name
-    commands = [
-        Command(("mkdir", "-p", str(backends))),
-        Command(("rm", "-fr", str(backends / component.name))),
-        Command(("cp", "-r", str(built), str(backends))),
-    ]
-    note = "so that the libraries beside it are found wherever the tree is put"
-    tree = backends.parent
-    commands += [
-        Command(("patchelf", "--set-rpath", "$ORIGIN", str(tree / path)), note=note)
-        for path in (component.source.origin_rpath if component.source else ())
-    ]
-    return tuple(commands)
+def _plan_tree(book: RecipeBook, selection: Selection, parts: list[_Part]) -> tuple[Step, Step]:
+    """Return assembly and verification."""
+    system = book.operating_system(selection.os)
+    release = book.release(selection.release)
+    assemble = Step(
+        "assemble", StepKind.ASSEMBLE, "assemble /opt/tritonserver",
+        "one tree that can be moved, with what each component has to leave",
+        needs=tuple(f"{StepKind.INSTALL}-{part.name}" for part in parts),
+        details={
+            "parts": [
+                {
+                    "component": part.name,
+                    "tree": str(part.layout.tree_of(part.name)),
+                    "artefacts": list(part.component.artefacts.get(selection.provider, ())),
+                }
+                for part in parts
+            ],
+            "triton_version": release.triton_version,
+            "date": release.date,
+        },
+    )  # fmt: skip
+    verify = Step(
+        "verify", StepKind.VERIFY,
+        "check every ELF file of the tree against the system that it was built for",
+        "a library that is missing or too new would be found on the board only",
+        needs=(assemble.id,),
+        details={
+            "arch": selection.arch,
+            "glibc": system.glibc,
+            "glibcxx": system.glibcxx,
+            "base_libraries": dict(system.base_libraries),
+            "bundled": {},
+        },
+    )  # fmt: skip
+    return assemble, verify
 
 
 def packages_of(book: RecipeBook, selection: Selection) -> tuple[str, ...]:
     """Return the Debian packages that building the selection needs, sorted."""
     found: set[str] = set()
     for name in selection.components:
-        for part in lineage(book, book.component(name)):
+        component = book.component(name)
+        for part in lineage(book, component):
             if part.source:
                 found.update(part.source.apt_packages.get(selection.os, ()))
+        variant = find_variant(component, selection.variants)
+        if variant:
+            found.update(variant.apt_packages.get(selection.os, ()))
     return tuple(sorted(found))

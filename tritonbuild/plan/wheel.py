@@ -11,8 +11,9 @@ from tritonbuild.recipe.load import suggest
 
 if TYPE_CHECKING:
     from tritonbuild.plan.model import Selection
+    from tritonbuild.recipe.component import Component
     from tritonbuild.recipe.load import RecipeBook
-    from tritonbuild.recipe.model import Component, OperatingSystem, Release
+    from tritonbuild.recipe.model import OperatingSystem, Release
 
 
 def plan_wheel_steps(book: RecipeBook, selection: Selection) -> tuple[Step, ...]:

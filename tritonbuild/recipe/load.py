@@ -17,20 +17,15 @@ from pydantic import ValidationError
 
 from tritonbuild.errors import RecipeError
 from tritonbuild.paths import data_dir
-from tritonbuild.recipe.model import (
-    RECIPE_KINDS,
-    Board,
-    Component,
-    Mirror,
-    OperatingSystem,
-    Patch,
-    Recipe,
-    Release,
-)
+from tritonbuild.recipe.changes import parse_diff
+from tritonbuild.recipe.component import Component
+from tritonbuild.recipe.fields import Recipe
+from tritonbuild.recipe.model import RECIPE_KINDS, Board, Mirror, OperatingSystem, Release
+from tritonbuild.recipe.patch import Patch
 from tritonbuild.recipe.yaml import Document, read_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pydantic import BaseModel
     from pydantic_core import ErrorDetails
@@ -48,6 +43,7 @@ NOUNS = {
     "boards": "board",
     "os": "operating system",
     "mirrors": "mirror",
+    "failures": "set of failure rules",
 }
 
 
@@ -86,6 +82,14 @@ class RecipeBook:
         if local.is_dir() and local != shipped.resolve():
             return cls((local, shipped))
         return cls((shipped,))
+
+    def with_recipes(self, kind: str, recipes: Iterable[Recipe]) -> RecipeBook:
+        """Return a book in which some recipes of a kind are others, or new; files stay as they are."""
+        changed = {(kind, recipe.name): recipe for recipe in recipes}
+        names = {*self.names(kind), *(name for _, name in changed)}
+        return RecipeBook(
+            self.folders, {**self._loaded, **changed}, {**self._names, kind: sorted(names)}
+        )
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all recipes of a kind (`boards`, `components`, ...), sorted."""
@@ -189,16 +193,43 @@ def load_file(path: Path, model: type[R]) -> R:
     return recipe
 
 
-def load_patch(relative: str) -> Patch:
-    """Load a patch by its path below patches/, such as `python/boost-mirror.yaml`.
+def locate_patch(relative: str, folders: Sequence[Path] = ()) -> Path:
+    """Return the file of a patch: `patches/` in one of these recipe folders, or the shipped one.
+
+    Args:
+        relative: Its path below patches/, such as `python/boost-mirror.yaml`.
+        folders: Recipe folders, the most important first.
+
+    Raises:
+        RecipeError: It does not exist or lies outside.
+    """
+    places = [*(folder / "patches" for folder in folders), data_dir("patches")]
+    place = next((each for each in places if os.path.lexists(each / relative)), places[-1])
+    path = place / relative
+    _check_inside(path, place)
+    if not path.is_file():
+        known = {str(p.relative_to(each)) for each in places for p in each.rglob("*.yaml")}
+        msg = f'unknown patch "{relative}"{suggest(relative, known)}'
+        raise RecipeError(msg, hint=f"known: {_join(known)}")
+    return path
+
+
+def load_patch(relative: str, folders: Sequence[Path] = ()) -> Patch:
+    """Load a patch with its diff; see `locate_patch`.
 
     Raises:
         RecipeError: It does not exist, lies outside, or is not valid.
     """
-    folder = data_dir("patches")
-    path = folder / relative
-    _check_inside(path, folder)
-    return _validate(path, Patch)
+    path = locate_patch(relative, folders)
+    patch = _validate(path, Patch)
+    if patch.diff is not None:
+        diff = path.parent / patch.diff
+        _check_inside(diff, path.parent)
+        if not diff.is_file():
+            msg = f"{path}: diff: there is no file {patch.diff} beside it"
+            raise RecipeError(msg, hint="put the diff into the same folder")
+        patch.take_hunks(parse_diff(diff, diff.read_bytes()))
+    return patch
 
 
 M = TypeVar("M", bound="BaseModel")

@@ -1,121 +1,34 @@
-"""What a recipe may say: one model a kind, in the field's own words.
+"""What the recipes of releases, operating systems, boards and mirrors may say.
 
-YAML gives strings only (`tritonbuild.recipe.load`), so the type of a field decides what a value
-means: `23.10` stays a version, `ON` stays a CMake value, `8` becomes a number where a number is
-wanted. Field descriptions are the reference: `tritonbuild schema` and editors show them.
+One model a kind, in the field's own words. Field descriptions are the reference: `tritonbuild
+schema` and editors show them.
 """
 
 from __future__ import annotations
 
-import re
-from enum import Enum
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    model_validator,
+from pydantic import Field
+
+from tritonbuild.recipe.component import Component
+from tritonbuild.recipe.failures import FailureRules
+from tritonbuild.recipe.fields import (
+    AddressPrefix,
+    AptAddress,
+    ArchiveAddress,
+    CMakeName,
+    GitAddress,
+    ImagePrefix,
+    IndexAddress,
+    Name,
+    Package,
+    PythonVersion,
+    Recipe,
+    Sha256,
+    Size,
+    Strict,
+    WheelName,
 )
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# Debian policy 5.6.1: lower case letters, digits, plus, minus and full stop.
-Package = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
-CMakeName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-PythonVersion = Annotated[str, Field(pattern=r"^3\.\d+$")]
-# PEP 427; the build tag after the version is rare.
-WheelName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*-[0-9][A-Za-z0-9_.+!]*(-[0-9][A-Za-z0-9_.]*)?"
-               r"(-[A-Za-z0-9_.]+){3}\.whl$")
-]  # fmt: skip
-# Addresses end in the command lines of mmdebstrap, pip and git, where a text that begins with a
-# dash is an option: `--setup-hook=...` would run a command.
-AptAddress = Annotated[str, Field(pattern=r"^(https?|file|copy)://\S+$")]
-IndexAddress = Annotated[str, Field(pattern=r"^(https?|file)://\S+$")]
-AddressPrefix = Annotated[str, Field(pattern=r"^(https?|git|ssh|file)://\S+$")]
-ImagePrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9]\S*$")]
-# A URL, scp's git@host:path, or an absolute path.
-GitAddress = Annotated[
-    str, Field(pattern=r"^((https?|ssh|git|file)://[^-\s]\S*|/.+"
-               r"|[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^-\s]\S*)$")
-]  # fmt: skip
-
-
-def _parse_size(text: object) -> object:
-    """Turn `8GiB` into bytes; anything else is left for pydantic to refuse."""
-    if not isinstance(text, str):
-        return text
-    for suffix, factor in (("GiB", 1 << 30), ("MiB", 1 << 20)):
-        number = text.removesuffix(suffix)
-        if number != text and re.fullmatch(r"\s*[0-9]{1,6}(\.[0-9]{1,3})?\s*", number):
-            return int(float(number) * factor)
-    msg = "a size such as 2GiB or 512MiB is wanted"
-    raise ValueError(msg)
-
-
-def _format_size(size: int) -> str:
-    """Return bytes as a recipe would write them."""
-    if size % (1 << 30) == 0:
-        return f"{size >> 30}GiB"
-    return f"{round(size / (1 << 20), 3):g}MiB"
-
-
-def _check_relative(text: str) -> str:
-    """Refuse a path that could leave the folder that it is taken from."""
-    parts = text.split("/")
-    if (
-        text.startswith(("/", "-"))
-        or "\\" in text
-        or any(part in ("", ".", "..") for part in parts)
-    ):
-        msg = "a path inside the folder is wanted: no leading /, no . or .. and no empty part"
-        raise ValueError(msg)
-    return text
-
-
-Size = Annotated[
-    int,
-    BeforeValidator(_parse_size, json_schema_input_type=str),
-    PlainSerializer(_format_size, return_type=str, when_used="json"),
-    Field(description="a size in GiB or MiB, such as 2GiB", gt=0),
-]
-RelativePath = Annotated[str, AfterValidator(_check_relative)]
-
-
-class ProviderKind(str, Enum):
-    """Where a component comes from."""
-
-    SOURCE = "source"
-    WHEEL = "wheel"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-class Strict(BaseModel):
-    """A part of a recipe: unknown keys are errors, values do not change after loading."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True
-    )
-
-
-class Recipe(Strict):
-    """What every recipe file has."""
-
-    version: Annotated[int, Field(alias="schema", ge=1, le=1)] = 1
-    """Version of the recipe format; 1 is the only one so far."""
-    name: Name
-    """The file's name without .yaml; what options such as --board take."""
-    summary: str
-    """One line for `tritonbuild list`."""
-    notes: tuple[str, ...] = ()
-    """Facts that `show` and `plan` repeat to whoever uses this recipe."""
-
 
 # --- releases -------------------------------------------------------------------------------
 
@@ -152,6 +65,26 @@ class WheelPin(Strict):
         return next((f for f in self.files if f.python in (None, python)), None)
 
 
+class ArchiveFile(Strict):
+    """One archive, by address and checksum."""
+
+    url: ArchiveAddress
+    """Where it is; mirrors put other prefixes in its place."""
+    sha256: Sha256 | None = None
+    """Checksum; left out where no public one was found: then `lock` notes what came first."""
+
+
+class ArchivePin(Strict):
+    """An archive that a release takes, for each architecture."""
+
+    why: str
+    """What it is needed for."""
+    license: str
+    """Its licence, as an SPDX expression where there is one."""
+    files: dict[Literal["arm64", "amd64"], ArchiveFile]
+    """The file for each of Debian's architectures."""
+
+
 class RepoTags(Strict):
     """git tags of the four repositories that every Triton build is made of."""
 
@@ -180,6 +113,18 @@ class Release(Recipe):
     """Version of the NVIDIA base images that this release is made from."""
     onnxruntime_version: str | None = None
     """Version of ONNX Runtime that the onnxruntime backend is built for."""
+    onnxruntime_openvino_version: str | None = None
+    """Version of OpenVINO inside ONNX Runtime; without it that execution provider is left out."""
+    openvino_version: str | None = None
+    """Version of OpenVINO that the openvino backend is built for."""
+    dcgm_version: str | None = None
+    """Version of DCGM in containers for CUDA."""
+    conda_version: str | None = None
+    """Version of Miniconda in the container that builds."""
+    conda_sha256: dict[Literal["arm64", "amd64"], Sha256] = {}
+    """Checksum of its installer for each of Debian's architectures."""
+    vllm_version: str | None = None
+    """Version of vLLM in containers with the vllm backend."""
     repo_tags: RepoTags
     """Tags of the repositories that CMake fetches by itself."""
     server_repository: GitAddress
@@ -188,130 +133,8 @@ class Release(Recipe):
     """Python minor versions for which the wheels hold a python backend stub."""
     wheels: dict[Name, WheelPin] = {}
     """The wheels that `--from wheel` takes, by distribution name."""
-
-
-# --- components -----------------------------------------------------------------------------
-
-CMakeType = Literal["BOOL", "STRING", "PATH", "FILEPATH", "INTERNAL"]
-
-
-class CMakeArg(Strict):
-    """One `-DNAME:TYPE=VALUE`; the value is given, or taken from somewhere by name."""
-
-    name: CMakeName
-    """The CMake variable."""
-    type: CMakeType | None = None
-    """Its type; left out where Triton's build.py leaves it out."""
-    value: str | None = None
-    """The value as text."""
-    from_: Annotated[str | None, Field(alias="from")] = None
-    """Where the value comes from: release.FIELD, build.FIELD, selected.COMPONENT (ON or OFF) or
-    COMPONENT.VARIABLE (what that component got)."""
-    why: str | None = None
-    """What it does, where the name does not say."""
-
-    @model_validator(mode="after")
-    def _check_one_origin(self) -> CMakeArg:
-        if (self.value is None) == (self.from_ is None):
-            msg = "say either value or from"
-            raise ValueError(msg)
-        return self
-
-
-class GitClone(Strict):
-    """How a repository is fetched."""
-
-    repository: GitAddress
-    """git address: a URL, git@host:path, or an absolute path."""
-    tag: str | None = None
-    """Tag or branch; the release's own tag where this is left out."""
-    directory: RelativePath
-    """Folder below the build folder."""
-    options: tuple[str, ...] = ("--recursive", "--single-branch", "--depth=1")
-    """Options of `git clone`, before `-b TAG`."""
-
-
-class Copy(Strict):
-    """One copy from a component's install prefix into the Triton tree."""
-
-    source: str
-    """Path below the install prefix; a glob may stand in its last part."""
-    to: str
-    """Folder of the tree that it goes to."""
-    recursive: bool = False
-    """Copy a folder with all that is in it."""
-
-
-class SourceProvider(Strict):
-    """How to build a component from source."""
-
-    clone: GitClone | None = None
-    """The repository; core is built from the server's own."""
-    cmake_args: tuple[CMakeArg, ...] = ()
-    """Arguments in the order that Triton's build.py gives them."""
-    patches: tuple[RelativePath, ...] = ()
-    """Files below patches/ that are applied to the fetched sources."""
-    apt_packages: dict[Name, tuple[Package, ...]] = {}
-    """Packages that the build needs, for each operating system."""
-    memory_per_job: Size = 2 << 30
-    """Memory that one compiler may take."""
-    origin_rpath: tuple[str, ...] = ()
-    """Files in the tree whose run path has to become $ORIGIN after the copy."""
-
-
-class WheelProvider(Strict):
-    """How to assemble a component from Python wheels."""
-
-    wheels: tuple[Name, ...]
-    """Distributions, as the release pins them."""
-    requires: tuple[Name, ...] = ()
-    """Components that it needs besides those that every provider needs."""
-    layout: tuple[WheelPart, ...] = ()
-    """Which files of which wheel go where in the tree; later parts may not overwrite earlier."""
-    templates: tuple[RelativePath, ...] = ()
-    """Folders below templates/ whose files go to backends/<component>."""
-    limits: tuple[str, ...] = ()
-    """What this provider cannot do; `plan` says so."""
-
-
-class WheelPart(Strict):
-    """Files of one wheel, by glob, and the folder of the tree that they go to."""
-
-    wheel: Name
-    """The distribution."""
-    files: str
-    """Glob over the wheel's file names; `**` spans folders, {python} is the board's version."""
-    to: RelativePath
-    """Folder of the tree, such as `bin` or `backends/python`."""
-    strip: Annotated[int, Field(ge=0)] = 0
-    """How many leading folders are dropped from the names."""
-    executable: bool = False
-    """Give the files their run bit (a wheel may have lost it)."""
-
-
-class Component(Recipe):
-    """Something that gets built or fetched: the core, or a backend."""
-
-    kind: Literal["core", "backend", "core-switch"]
-    """A core-switch (such as ensemble) is built into the core: it has no section of its own."""
-    abstract: bool = False
-    """Only there for others to extend."""
-    extends: Name | None = None
-    """A component whose cmake arguments come after this one's own."""
-    requires: tuple[Name, ...] = ()
-    """Components that must be there too, and are handled before this one."""
-    source: SourceProvider | None = None
-    """How to build it from source."""
-    wheel: WheelProvider | None = None
-    """How to assemble it from wheels."""
-    artefacts: dict[ProviderKind, tuple[RelativePath, ...]] = {}
-    """Files that the tree must hold afterwards, for each provider."""
-
-    def provides(self, kind: ProviderKind) -> bool:
-        """Return whether the component can come from this provider."""
-        if self.kind == "core-switch":
-            return True
-        return (self.source if kind is ProviderKind.SOURCE else self.wheel) is not None
+    archives: dict[Name, ArchivePin] = {}
+    """Archives that source builds take ready-made, such as ONNX Runtime."""
 
 
 # --- boards and operating systems -----------------------------------------------------------
@@ -330,6 +153,10 @@ class OperatingSystem(Recipe):
     """Highest GLIBC symbol version that its libc has."""
     glibcxx: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
     """Highest GLIBCXX symbol version that its libstdc++ has."""
+    gcc: Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")] | None = None
+    """Version of its g++; source builds need to know it."""
+    cmake: Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)*$")] | None = None
+    """Version of its cmake; source builds need to know it."""
     base_packages: tuple[Package, ...]
     """What every image of it has, besides the packages marked Essential."""
     base_libraries: dict[str, Package]
@@ -394,6 +221,8 @@ class Board(Recipe):
     """Memory of the smallest variant that is worth building on."""
     npu: Npu | None = None
     """Its neural accelerator, if any."""
+    cuda: Annotated[str | None, Field(pattern=r"^\d+\.\d+$")] = None
+    """Compute capability of its CUDA GPU, if any, such as 8.7."""
     os: Annotated[tuple[Name, ...], Field(min_length=1)]
     """Operating systems, the usual one first."""
     release: Name
@@ -440,45 +269,11 @@ class Mirror(Recipe):
     """Container registries."""
 
 
-# --- patches --------------------------------------------------------------------------------
-
-
-class Edit(Strict):
-    """One exact-match edit of a file."""
-
-    file: RelativePath
-    """The file below the component's sources."""
-    old: Annotated[str, Field(min_length=1)]
-    """Text that must stand there."""
-    new: str
-    """Text that takes its place."""
-    count: Annotated[int, Field(ge=1)] = 1
-    """How often the old text must stand there, exactly."""
-
-
-class Patch(Strict):
-    """Edits of one component's fetched sources, and why."""
-
-    version: Annotated[int, Field(alias="schema", ge=1, le=1)] = 1
-    """Version of the recipe format."""
-    summary: str
-    """One line."""
-    why: str
-    """What goes wrong without it."""
-    upstream: tuple[str, ...] = ()
-    """Threads and commits that tell more."""
-    after: Literal["fetch", "configure"] = "fetch"
-    """The moment: right after the clone, or once CMake has fetched the nested sources."""
-    edits: Annotated[tuple[Edit, ...], Field(min_length=1)]
-    """The edits, in order."""
-
-
-WheelProvider.model_rebuild()
-
 RECIPE_KINDS: dict[str, type[Recipe]] = {
     "releases": Release,
     "components": Component,
     "boards": Board,
     "os": OperatingSystem,
     "mirrors": Mirror,
+    "failures": FailureRules,
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritonbuild.recipe.model import RECIPE_KINDS, Patch
+from tritonbuild.recipe.model import RECIPE_KINDS
+from tritonbuild.recipe.patch import Patch
 
 
 def make_schema(kind: str) -> dict[str, Any]:

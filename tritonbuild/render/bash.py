@@ -34,6 +34,9 @@ PASS_THROUGH = " ".join(
 FUNCTIONS = {
     "tritonbuild_fetch": "cmake_build_fetch.sh",
     "tritonbuild_edit": "cmake_build_edit.sh",
+    "tritonbuild_ninja": "cmake_build_ninja.sh",
+    "tritonbuild_download": "cmake_build_download.sh",
+    "tritonbuild_unpack": "cmake_build_unpack.sh",
 }
 
 # Printable ASCII without what bash looks at inside double quotes: $ ` " \ and, interactively, !.

@@ -1,11 +1,13 @@
-"""From wheels and templates to one /opt/tritonserver tree that can be moved."""
+"""From wheels, or from what was built, to one /opt/tritonserver tree that can be moved."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritonbuild.errors import AssembleError, HostError
@@ -14,8 +16,7 @@ from tritonbuild.sources.wheel import WheelArchive
 from tritonbuild.stage.runpath import set_run_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Mapping, Sequence
 
 # Files that templates/backends/<name>/ holds for people and tests, not for the server.
 _NOT_TEMPLATES = shutil.ignore_patterns("__pycache__", "*.pyc", "README*")
@@ -69,9 +70,7 @@ def assemble_tree(
     stage_dir: Path,
     patchelf: Path,
 ) -> dict[str, str]:
-    """Assemble the tree and put it in place of the one that was there; return its origins.
-
-    The new tree is complete before the old one goes, so that a crash leaves one of the two.
+    """Assemble the tree from wheels and put it in place of the one that was there.
 
     Args:
         parts: `parts` of the plan's assemble step: layout, templates and artefacts of each
@@ -83,38 +82,96 @@ def assemble_tree(
         stage_dir: The stage; the tree is `opt/tritonserver` in it.
         patchelf: The patchelf program.
 
+    Returns:
+        Where each file came from, by its path in the tree.
+
     Raises:
         AssembleError: A layout matches nothing, two files want one place, or an artefact is
             missing.
         HostError: There is no room.
         SourceError: A wheel is damaged or hostile.
     """
-    new, old = stage_dir.with_name("stage.new"), stage_dir.with_name("stage.old")
-    for leftover in (new, old):
-        shutil.rmtree(leftover, ignore_errors=True)
     archives = {name: WheelArchive(path) for name, path in wheels.items()}
     try:
-        _check_room(stage_dir.parent, sum(archive.size for archive in archives.values()))
-        assembly = Assembly(make_dir(new / "opt" / "tritonserver"), python)
-        for part in parts:
-            _lay_out(assembly, part, archives)
-            _copy_templates(assembly, part)
-        for path, origin in bundled.items():
-            shutil.copyfile(path, assembly.claim(f"lib/{path.name}", origin))
-        write_text(assembly.claim("TRITON_VERSION", "release"), triton_version + "\n")
-        set_run_paths(assembly.tree, patchelf)
-        _check_artefacts(assembly, parts)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
+        size = sum(archive.size for archive in archives.values())
+        with _new_tree(stage_dir, size, python) as assembly:
+            for part in parts:
+                _lay_out(assembly, part, archives)
+                _copy_templates(assembly, part)
+            for path, origin in bundled.items():
+                shutil.copyfile(path, assembly.claim(f"lib/{path.name}", origin))
+            write_text(assembly.claim("TRITON_VERSION", "release"), triton_version + "\n")
+            set_run_paths(assembly.tree, patchelf)
+            _check_artefacts(assembly, parts)
     finally:
         for archive in archives.values():
             archive.close()
+    return assembly.origins
+
+
+def merge_trees(
+    parts: Sequence[Mapping[str, Any]], *, stage_dir: Path, patchelf: Path
+) -> dict[str, str]:
+    """Assemble the tree from what each component installed, in place of the one that was there.
+
+    Args:
+        parts: `parts` of the plan's assemble step: the tree and the artefacts of each component.
+        stage_dir: The stage; the tree is `opt/tritonserver` in it.
+        patchelf: The patchelf program.
+
+    Returns:
+        Which component each file came from, by its path in the tree.
+
+    Raises:
+        AssembleError: Two components want one place, or an artefact is missing.
+        HostError: There is no room.
+    """
+    trees = {str(part["component"]): Path(part["tree"]) for part in parts}
+    size = sum(
+        path.lstat().st_size
+        for tree in trees.values()
+        for path in tree.rglob("*")
+        if not path.is_dir()
+    )
+    with _new_tree(stage_dir, size) as assembly:
+        for component, tree in trees.items():
+            for source in sorted(tree.rglob("*")):
+                if source.is_symlink() or not source.is_dir():
+                    name = source.relative_to(tree).as_posix()
+                    _copy_installed(source, assembly.claim(name, component))
+        set_run_paths(assembly.tree, patchelf)
+        _check_artefacts(assembly, parts)
+    return assembly.origins
+
+
+def _copy_installed(source: Path, target: Path) -> None:
+    """Copy a file, or a link as a link; of its rights only whether it can be run is kept."""
+    if source.is_symlink():
+        target.symlink_to(source.readlink())
+        return
+    shutil.copyfile(source, target)
+    target.chmod(0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644)
+
+
+@contextmanager
+def _new_tree(stage_dir: Path, size: int, python: str = "") -> Iterator[Assembly]:
+    """Let the block fill a tree, which then takes the place of the one that is there.
+
+    The new tree is complete before the old one goes, so that a crash leaves one of the two.
+    """
+    new, old = stage_dir.with_name("stage.new"), stage_dir.with_name("stage.old")
+    for leftover in (new, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    try:
+        _check_room(stage_dir.parent, size)
+        yield Assembly(make_dir(new / "opt" / "tritonserver"), python)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
     if stage_dir.exists():
         stage_dir.replace(old)
     new.replace(stage_dir)
     shutil.rmtree(old, ignore_errors=True)
-    return assembly.origins
 
 
 def _check_room(folder: Path, size: int) -> None:

@@ -21,7 +21,7 @@ from tritonbuild.paths import write_text
 from tritonbuild.plan.model import StepKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tritonbuild.plan.model import Plan
 
@@ -47,6 +47,7 @@ def make_manifest(
     origins: Mapping[str, str],
     tools: Mapping[str, str],
     system: Mapping[str, str],
+    sources: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the manifest of a tree.
 
@@ -56,6 +57,7 @@ def make_manifest(
         origins: Where each file came from, by its path in the tree.
         tools: Version of each tool that was used.
         system: Version of each package that the tree was checked against.
+        sources: What it was built from: repositories with commits, archives with checksums.
 
     Raises:
         AssembleError: The tree holds something that is neither a file, a folder nor a link, or a
@@ -68,9 +70,11 @@ def make_manifest(
     return {
         "version": MANIFEST_VERSION,
         "tritonbuild": plan.tritonbuild,
-        "selection": dataclasses.asdict(plan.selection),
+        "selection": _describe_selection(plan),
         "release": _describe_release(plan),
         "wheels": _list_wheels(plan),
+        "sources": [dict(source) for source in sources],
+        "patches": _list_patches(plan),
         "tools": dict(sorted(tools.items())),
         "system": dict(sorted(system.items())),
         "files": files,
@@ -207,6 +211,26 @@ def _hash_file(path: Path) -> str:
         while block := source.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _describe_selection(plan: Plan) -> dict[str, Any]:
+    """Return the selection without paths of this machine."""
+    selection = dataclasses.asdict(plan.selection)
+    own = {
+        "checkouts": sorted(plan.selection.checkouts),
+        "archives": sorted(plan.selection.archives),
+    }
+    return selection | own
+
+
+def _list_patches(plan: Plan) -> list[str]:
+    return [
+        f"{series['component']}: {patch['patch']}"
+        for step in plan.steps
+        if step.kind is StepKind.CHECK
+        for series in step.details["series"]  # type: ignore[attr-defined]
+        for patch in series["patches"]
+    ]
 
 
 def _describe_release(plan: Plan) -> dict[str, Any]:

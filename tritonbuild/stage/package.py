@@ -1,72 +1,19 @@
-"""One archive for the board: byte for byte the same each time it is made.
-
-Names, order, owners, modes and times come from the manifest and the release, not from the disk.
-The compressor always runs its multi-threaded way, at least one worker: its output depends on
-the input, the level and the zstd library only, whereas zero workers is another algorithm with
-another output.
-"""
+"""One archive for the board: byte for byte the same each time it is made."""
 
 from __future__ import annotations
 
-import datetime as dt
-import errno
-import hashlib
-import io
-import os
-import tarfile
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-from tritonbuild.console import terminal
-from tritonbuild.errors import AssembleError, HostError, TritonBuildError, UsageError
-from tritonbuild.paths import make_dir, write_text
-from tritonbuild.stage.manifest import MANIFEST_NAME, check_manifest, read_manifest
+from tritonbuild.stage.members import list_members, read_mtime, write_package, write_zstd_tar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import IO, BinaryIO
+    from pathlib import Path
 
     from tritonbuild.paths import Workspace
-
-# Where the tree is on the board. Its parent is no member: unpacking must not touch the board's
-# own /opt.
-_PREFIX = PurePosixPath("opt/tritonserver")
-
-# Measured on 185 MB of a real tree, two cores: level 3 0.5 s and 54 MiB, level 10 1.2 s and 47 MiB,
-# level 15 9.6 s and 47 MiB.
-_LEVEL = 10
-
-# More workers than that only take memory.
-_MOST_WORKERS = 8
-
-_MIB = 1 << 20
-
-# More would not fit one screen.
-_SHOWN_DIFFERENCES = 20
+    from tritonbuild.stage.members import Contents, Package
 
 
-@dataclass(frozen=True)
-class Package:
-    """A finished package.
-
-    Attributes:
-        path: The archive, `<name>.tar.zst`.
-        checksum_path: Its checksum, for `sha256sum -c`.
-        manifest_path: A copy of the manifest that is inside.
-        sha256: The archive's checksum.
-        size: Bytes of the archive.
-        unpacked_size: Bytes of the files in it.
-        files: Number of files and links in it, without the manifest.
-    """
-
-    path: Path
-    checksum_path: Path
-    manifest_path: Path
-    sha256: str
-    size: int
-    unpacked_size: int
-    files: int
+__all__ = ["make_package", "read_mtime"]
 
 
 def make_package(ws: Workspace, *, name: str, date: str) -> Package:
@@ -75,187 +22,17 @@ def make_package(ws: Workspace, *, name: str, date: str) -> Package:
     Args:
         ws: The work directory; its stage and manifest are there.
         name: File name without `.tar.zst`.
-        date: The release's date, `YYYY-MM-DD`: the time stamp of every member, unless
-            SOURCE_DATE_EPOCH says another.
+        date: The release's date; see `tritonbuild.stage.members.write_package`.
 
     Raises:
         UsageError: The name or the date is not one.
         AssembleError: There is no stage, or it is not what its manifest says.
         HostError: The package cannot be written.
     """
-    if not name or PurePosixPath(name).name != name:
-        msg = f'"{name}" is not a file name'
-        raise UsageError(msg, hint="leave folders out: packages go to out/ in the work directory")
-    mtime = read_mtime(date)
-    text = _require_stage(ws)
-    manifest = read_manifest(ws.manifest_path)
-    members = list(_list_members(ws.tritonserver_dir, manifest, text, mtime))
-    out_dir = make_dir(ws.out_dir)
-    path = out_dir / f"{name}.tar.zst"
-    checksum_path = out_dir / f"{name}.tar.zst.sha256"
-    manifest_path = out_dir / f"{name}.manifest.json"
-    part = out_dir / f".{name}.tar.zst.part"
-    try:
-        sha256, size = _write_archive(part, members)
-        # An interruption between these leaves an archive without checksum, never a wrong one.
-        checksum_path.unlink(missing_ok=True)
-        part.replace(path)
-        write_text(manifest_path, text)
-        write_text(checksum_path, f"{sha256}  {path.name}\n")
-    except OSError as err:
-        raise _explain_failure(err, out_dir) from err
-    finally:
-        part.unlink(missing_ok=True)
-    unpacked = sum(entry.get("size", 0) for entry in manifest["files"])
-    count = len(manifest["files"])
-    return Package(path, checksum_path, manifest_path, sha256, size, unpacked, count)
+    return write_package(ws, name=name, suffix=".tar.zst", date=date, write=_write)
 
 
-def read_mtime(date: str) -> int:
-    """Return the time stamp of every member: SOURCE_DATE_EPOCH, or midnight UTC of a date.
-
-    https://reproducible-builds.org/specs/source-date-epoch/
-
-    Raises:
-        UsageError: It is not a time.
-    """
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    if epoch:
-        # What a tar header's eleven octal digits hold.
-        if not epoch.isascii() or not epoch.isdigit() or int(epoch) >= 8**11:
-            msg = f'SOURCE_DATE_EPOCH="{epoch}" is not a number of seconds'
-            raise UsageError(msg, hint="unset it to use the release's date")
-        return int(epoch)
-    try:
-        day = dt.date.fromisoformat(date)
-    except ValueError as err:
-        msg = f'"{date}" is not a date'
-        raise UsageError(msg, hint="write it as YYYY-MM-DD") from err
-    midnight = dt.datetime.combine(day, dt.time(), tzinfo=dt.timezone.utc)
-    return int(midnight.timestamp())
-
-
-def _require_stage(ws: Workspace) -> str:
-    """Return the manifest's text when the stage is what it says.
-
-    Raises:
-        AssembleError: There is no stage, or it differs.
-    """
-    hint = "run `tritonbuild build` first"
-    if not ws.tritonserver_dir.is_dir() or not ws.manifest_path.is_file():
-        msg = f"{ws.root} has no finished stage"
-        raise AssembleError(msg, hint=hint)
-    terminal.progress("check the stage against its manifest")
-    differences = check_manifest(ws.tritonserver_dir, read_manifest(ws.manifest_path))
-    if differences:
-        lines = [f"  {line}" for line in differences[:_SHOWN_DIFFERENCES]]
-        if len(differences) > len(lines):
-            lines.append(f"  and {len(differences) - len(lines)} more")
-        msg = "the stage is not what its manifest says:\n" + "\n".join(lines)
-        hint = "changes in the stage are not kept: put them into a recipe and build again"
-        raise AssembleError(msg, hint=hint)
-    return ws.manifest_path.read_text(encoding="utf-8")
-
-
-def _list_members(
-    tree: Path, manifest: Mapping[str, Any], text: str, mtime: int
-) -> Iterator[tuple[tarfile.TarInfo, Path | bytes | None]]:
-    """Yield the archive's members and their content, sorted, folders before what is in them."""
-    content = text.encode()
-    own = {"path": MANIFEST_NAME, "size": len(content), "mode": "0644"}
-    seen: set[PurePosixPath] = set()
-    for entry in sorted([own, *manifest["files"]], key=lambda e: PurePosixPath(e["path"]).parts):
-        target = _PREFIX / entry["path"]
-        for folder in reversed([p for p in target.parents if p.is_relative_to(_PREFIX)]):
-            if folder not in seen:
-                seen.add(folder)
-                yield _make_info(folder, mtime, kind=tarfile.DIRTYPE, mode=0o755), None
-        if "link" in entry:
-            info = _make_info(target, mtime, kind=tarfile.SYMTYPE, mode=0o777)
-            info.linkname = entry["link"]
-            yield info, None
-        else:
-            info = _make_info(target, mtime, kind=tarfile.REGTYPE, mode=int(entry["mode"], 8))
-            info.size = entry["size"]
-            yield info, content if entry is own else tree / entry["path"]
-
-
-def _make_info(path: PurePosixPath, mtime: int, *, kind: bytes, mode: int) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(str(path))
-    info.type = kind
-    info.mode = mode
-    info.mtime = mtime
-    info.uname = info.gname = "root"
-    return info
-
-
-def _write_archive(
-    path: Path, members: list[tuple[tarfile.TarInfo, Path | bytes | None]]
-) -> tuple[str, int]:
-    """Write the archive; return its sha256 and its size in bytes."""
-    import zstandard
-
-    total = _measure([info for info, _ in members])
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        _LEVEL,
-        source_size=total,
-        write_content_size=True,
-        write_checksum=True,
-        threads=min(os.cpu_count() or 1, _MOST_WORKERS),
-    )
-    compressor = zstandard.ZstdCompressor(compression_params=parameters)
+def _write(path: Path, contents: Contents) -> None:
+    members = list(list_members(contents))
     with path.open("wb") as file:
-        sink = _HashedFile(file)
-        # The frame is ended only when all went well: otherwise it would complain about the size that was
-        # announced, and hide what really happened.
-        stream = compressor.stream_writer(cast("IO[bytes]", sink), size=total, closefd=False)
-        # GNU's format, because PAX would add records that differ between Python versions.
-        with tarfile.open(
-            fileobj=stream, mode="w|", format=tarfile.GNU_FORMAT, bufsize=_MIB
-        ) as archive:
-            for info, content in members:
-                terminal.progress(f"pack: {stream.tell() // _MIB} MiB, {info.name}")
-                _add(archive, info, content)
-        stream.flush(zstandard.FLUSH_FRAME)
-        return sink.digest.hexdigest(), sink.size
-
-
-def _add(tar: tarfile.TarFile, info: tarfile.TarInfo, content: Path | bytes | None) -> None:
-    if isinstance(content, bytes):
-        tar.addfile(info, io.BytesIO(content))
-    elif content is None:
-        tar.addfile(info)
-    else:
-        with content.open("rb") as source:
-            tar.addfile(info, source)
-
-
-def _measure(infos: list[tarfile.TarInfo]) -> int:
-    """Return the size of the archive before compression: zstd's header says it in front."""
-    size = 2 * tarfile.BLOCKSIZE
-    for info in infos:
-        size += len(info.tobuf(tarfile.GNU_FORMAT, tarfile.ENCODING, "surrogateescape"))
-        size += -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-    return -(-size // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
-
-
-class _HashedFile:
-    """A file that knows the checksum of what was written to it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-        self.size = 0
-
-    def write(self, block: bytes) -> int:
-        self.digest.update(block)
-        self.size += len(block)
-        return self._file.write(block)
-
-
-def _explain_failure(err: OSError, folder: Path) -> TritonBuildError:
-    if err.errno in (errno.ENOSPC, errno.EDQUOT):
-        msg = f"no room on disk for the package in {folder}"
-        return HostError(msg, hint="free some space and run again")
-    msg = f"cannot write the package to {folder}: {err.strerror or err}"
-    return HostError(msg, hint="look at the rights of the folder, and that no build runs in it")
+        write_zstd_tar(file, members)

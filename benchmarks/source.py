@@ -1,0 +1,195 @@
+"""How much tritonbuild adds to a source build: against the plain script of the same plan.
+
+Both sides build the stand-ins of tests/upstream with the same compilers, flags and job count, and
+without ccache. What is compared is the work around the compilers, so the figures are ratios: real
+sources take hours, and what is added does not grow with them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from figures import Aim, Row, Table, median, spread
+
+from tritonbuild.executors.machine import SYSTEM_PATH
+
+if TYPE_CHECKING:
+    from figures import Options
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "upstream"))
+
+_TARGET = ("--board", "orangepi5b", "--set", "core.TRITON_ENABLE_GRPC=OFF", "--mirror", "standins")
+
+# A gigabyte on stdout, of which tritonbuild keeps the end.
+_NOISE = (
+    'add_custom_target(noise ALL COMMAND sh -c "yes 0123456789abcdef | head -c {size}" VERBATIM)\n'
+)
+
+
+class _Bench:
+    """The stand-ins, and the two ways to build them."""
+
+    def __init__(self, folder: Path, options: Options) -> None:
+        from materialise import materialise
+
+        self.folder = folder
+        self.upstream = folder / "upstream"
+        materialise(self.upstream)
+        self.tritonbuild = options.tritonbuild
+        self.jobs = str(os.cpu_count() or 1)
+        self.env = {
+            name: value for name, value in os.environ.items() if not name.startswith("GIT_")
+        } | {"TRITONBUILD_STATE_DIR": str(folder / "state"),
+             "TRITONBUILD_CACHE_DIR": str(folder / "cache")}  # fmt: skip
+
+    def run(self, *verb: str, cwd: Path | None = None) -> float:
+        """Run tritonbuild; return its wall time in seconds."""
+        return self._time([*self.tritonbuild, "-q", *verb], cwd or self.folder, self.env)
+
+    def build(self, work: Path, *more: str) -> float:
+        """Build natively in a work directory."""
+        return self.run(
+            "build", *_TARGET, "--recipes", str(self.upstream / "recipes"), "--executor", "native",
+            "--jobs", self.jobs, "--no-ccache", "--work-dir", str(work), *more,
+        )  # fmt: skip
+
+    def render(self, folder: Path) -> Path:
+        """Write the plain script of the same plan; return it."""
+        self.run(
+            "render", *_TARGET, "--recipes", str(self.upstream / "recipes"), "--os", "debian-12",
+            "--jobs", self.jobs, "--build-dir", str(folder / "server" / "build"),
+            "--output", str(folder),
+        )  # fmt: skip
+        return folder / "cmake_build"
+
+    def build_by_script(self, folder: Path) -> float:
+        """Run the plain script, with git and the archives redirected to the stand-ins."""
+        script = self.render(folder)
+        text = script.read_text(encoding="utf-8")
+        archives = self.upstream / "archives"
+        for host in sorted(path.name for path in archives.iterdir()):
+            text = text.replace(f"https://{host}/", f"file://{archives / host}/")
+        # The machine here is not the board: the ready-made archive has to fit it.
+        text = text.replace("onnxruntime-linux-aarch64", "onnxruntime-linux-x64")
+        script.write_text(text, encoding="utf-8")
+        settings = {
+            f"url.file://{self.upstream}/git/github.com/.insteadOf": "https://github.com/",
+            "protocol.file.allow": "always",
+        }
+        env = {**self.env, "PATH": SYSTEM_PATH, "GIT_CONFIG_COUNT": str(len(settings))}
+        for number, (key, value) in enumerate(settings.items()):
+            env |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+        return self._time(["bash", str(script)], folder, env)
+
+    def _time(self, argv: list[str], cwd: Path, env: dict[str, str]) -> float:
+        started = time.monotonic()
+        done = subprocess.run(
+            argv, cwd=cwd, env=env, check=False, capture_output=True, text=True,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        if done.returncode != 0:
+            msg = f"{argv[0]} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            raise AssertionError(msg)
+        return time.monotonic() - started
+
+
+def measure_source(options: Options) -> Table:
+    """Measure whole builds, builds with nothing or little to do, and memory."""
+    with tempfile.TemporaryDirectory(prefix="tritonbuild-bench-") as name:
+        bench = _Bench(Path(name), options)
+        return _measure(bench, options)
+
+
+def _measure(bench: _Bench, options: Options) -> Table:
+    plain, ours, nothing, one = [], [], [], []
+    for number in range(options.repeat_for(3)):
+        script_dir, work = bench.folder / f"plain-{number}", bench.folder / f"work-{number}"
+        script_dir.mkdir()
+        plain.append(bench.build_by_script(script_dir))
+        shutil.rmtree(script_dir)
+        ours.append(bench.build(work))
+        nothing.append(bench.build(work))
+        one.append(bench.build(work, "--set", f"rknn.BENCH_ROUND={number}"))
+        shutil.rmtree(work)
+    peak, base = _measure_memory(bench, quick=options.quick)
+    rows: list[Row] = [
+        _row("bash cmake_build (serial)", plain, plain),
+        _row("tritonbuild build, from empty", ours, plain),
+        _row("the same again, nothing to do", nothing, plain),
+        _row("the same with another argument for rknn", one, plain),
+    ]
+    ratio = median(ours) / median(plain)
+    return Table(
+        "source",
+        f"source build of the stand-ins, -j{bench.jobs}, without ccache",
+        rows,
+        aims=[
+            Aim("source build against its plain script", "x", round(ratio, 3), 1.03),
+            Aim("nothing to do", "s", round(median(nothing), 2), 1.0),
+            Aim("more memory while a step prints 1 GB", "MiB", round(peak - base, 1), 20.0),
+        ],
+        notes=[
+            (
+                "Both sides fetch from a folder, compile the same files with the same flags, and "
+                "run the same number of compilers; in tritonbuild's, components run side by side."
+            ),
+            (
+                f"tritonbuild's own memory (VmHWM): {base:.1f} MiB in a build that prints little, "
+                f"{peak:.1f} MiB in one whose step prints {'10 MB' if options.quick else '1 GB'}."
+            ),
+        ],
+    )
+
+
+def _row(what: str, seconds: list[float], plain: list[float]) -> Row:
+    return {
+        "what": what,
+        "median_s": round(median(seconds), 2),
+        "spread_s": spread(seconds, digits=2),
+        "x_plain": round(median(seconds) / median(plain), 3),
+    }
+
+
+def _measure_memory(bench: _Bench, *, quick: bool) -> tuple[float, float]:
+    """Return the peak memory in MiB of builds whose last step prints much and little."""
+    size = 10_000_000 if quick else 1_000_000_000
+    return (_peak_of(bench, size), _peak_of(bench, 1000))
+
+
+def _peak_of(bench: _Bench, size: int) -> float:
+    checkout = bench.folder / f"rknn-{size}"
+    git = bench.upstream / "git" / "github.com" / "zjd1988" / "rknn_backend.git"
+    subprocess.run(["git", "clone", "-q", "-b", "r23.12", str(git), str(checkout)], check=True)
+    lists = checkout / "CMakeLists.txt"
+    lists.write_text(lists.read_text(encoding="utf-8") + _NOISE.format(size=size), encoding="utf-8")
+    argv = [
+        *bench.tritonbuild, "-q", "build", *_TARGET, "--recipes", str(bench.upstream / "recipes"),
+        "--executor", "native", "--component", "rknn", "--source", f"rknn={checkout}",
+        "--allow-dirty", "--no-ccache", "--work-dir", str(bench.folder / f"noise-{size}"),
+    ]  # fmt: skip
+    child = subprocess.Popen(argv, cwd=bench.folder, env=bench.env, stdin=subprocess.DEVNULL)
+    peak = 0.0
+    while child.poll() is None:
+        peak = max(peak, _read_peak(child.pid))
+        time.sleep(0.05)
+    if child.returncode != 0:
+        msg = f"the build that prints {size} bytes failed with {child.returncode}"
+        raise AssertionError(msg)
+    return peak
+
+
+def _read_peak(pid: int) -> float:
+    """Return the most memory that a process has had so far, in MiB; 0 where it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0.0
+    line = next((line for line in text.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
+    return int(line.split()[1]) / 1024

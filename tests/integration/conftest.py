@@ -1,0 +1,123 @@
+"""The stand-ins of upstream's repositories, and a native build of them that tests share."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tritonbuild.paths import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+UPSTREAM = Path(__file__).parents[1] / "upstream"
+
+# gRPC is the one thing that the stand-in server does not serve.
+TARGET = ("--board", "orangepi5b", "--executor", "native", "--set", "core.TRITON_ENABLE_GRPC=OFF")
+
+
+@dataclass(frozen=True)
+class World:
+    """The stand-ins, and builds of them.
+
+    Attributes:
+        folder: Where the repositories, archives and the mirror recipe are.
+        cache: A cache for these tests alone.
+        run: Runs tritonbuild.
+        env: Environment of each run.
+    """
+
+    folder: Path
+    cache: Path
+    run: Callable[..., object]
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        # Its checksum is pinned, so no mirror can serve another file for it.
+        archive = next((self.folder / "archives").rglob("onnxruntime-linux-x64-1.16.3.tgz"))
+        return (
+            *TARGET, "--recipes", str(self.folder / "recipes"), "--mirror", "standins",
+            "--archive", f"onnxruntime={archive}",
+        )  # fmt: skip
+
+    def repository(self, name: str) -> Path:
+        """Return the bare repository `ORG/NAME`."""
+        return self.folder / "git" / "github.com" / f"{name}.git"
+
+    def build(self, work: Path, *more: object, timeout: float = 300, **options: object):
+        """Run `tritonbuild build` in a work directory."""
+        work.parent.mkdir(parents=True, exist_ok=True)
+        return self.run(
+            "build", *self.options, "--work-dir", work, *more, cwd=work.parent, timeout=timeout,
+            env={**self.env, **options.pop("env", {})}, **options,
+        )  # fmt: skip
+
+
+def load_materialise() -> Callable[[Path], None]:
+    """Return the function that makes the stand-ins' repositories."""
+    spec = importlib.util.spec_from_file_location("materialise", UPSTREAM / "materialise.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module.materialise
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory) -> Path:
+    """The stand-ins, which nobody may change."""
+    folder = tmp_path_factory.mktemp("upstream") / "standins"
+    load_materialise()(folder)
+    return folder
+
+
+def make_world(folder: Path, cache: Path, run: Callable[..., object]) -> World:
+    return World(folder, cache, run, {"TRITONBUILD_CACHE_DIR": str(cache)})
+
+
+@pytest.fixture(scope="session")
+def world(pristine, tmp_path_factory, session_cli, require_or_skip) -> World:
+    """The stand-ins for tests that only read them."""
+    for program in ("git", "g++", "cmake"):
+        require_or_skip(shutil.which(program), f"{program} builds the stand-ins")
+    return make_world(pristine, tmp_path_factory.mktemp("cache"), session_cli)
+
+
+@pytest.fixture
+def own_world(world, tmp_path) -> World:
+    """A copy of the stand-ins, to break."""
+    folder = tmp_path / "upstream"
+    shutil.copytree(world.folder, folder, symlinks=True)
+    for recipe in (folder / "recipes").rglob("*.yaml"):
+        recipe.write_text(recipe.read_text().replace(str(world.folder), str(folder)))
+    return make_world(folder, tmp_path / "cache", world.run)
+
+
+@pytest.fixture(scope="session")
+def source_build(world, tmp_path_factory) -> Workspace:
+    """A finished native build of everything; tests must not change it."""
+    work = tmp_path_factory.mktemp("source-build") / "work"
+    outcome = world.build(work)
+    assert outcome.code == 0, outcome.stderr
+    return Workspace(work)
+
+
+@pytest.fixture
+def copy_build(tmp_path) -> Callable[[Workspace], Workspace]:
+    """Return a function that copies a finished build; its scripts still name the first place."""
+
+    def copy(ws: Workspace) -> Workspace:
+        target = tmp_path / "copy"
+        subprocess.run(["cp", "-a", "--reflink=auto", str(ws.root), str(target)], check=True)
+        return Workspace(target)
+
+    return copy

@@ -1,0 +1,307 @@
+"""Source builds that meet what goes wrong out there: each stops with a reason and loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_source_build import statuses, sums
+
+from tritonbuild.paths import Workspace
+
+# The core alone is the quickest build, rknn the smallest backend.
+CORE = ("--component", "core")
+RKNN = ("--component", "rknn")
+
+
+def git(repository: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", repository, "-c", "user.name=t", "-c", "user.email=t@example.invalid",
+         *arguments],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def check_out(repository: Path, folder: Path, ref: str = "r23.12") -> Path:
+    subprocess.run(["git", "clone", "-q", "-b", ref, repository, folder], check=True)
+    return folder
+
+
+# --- sources ----------------------------------------------------------------------------------
+
+
+def test_tag_that_does_not_exist(own_world, tmp_path):
+    git(own_world.repository("zjd1988/rknn_backend"), "update-ref", "-d", "refs/heads/r23.12")
+    git(own_world.repository("zjd1988/rknn_backend"), "branch", "r23.11", "HEAD")
+    outcome = own_world.build(tmp_path / "work", *RKNN)
+    assert outcome.code == 5, outcome.stderr
+    assert "r23.12" in outcome.stderr
+    assert 'did you mean "r23.11"' in outcome.stderr
+
+
+def test_moved_tag_stops_a_locked_build(own_world, tmp_path):
+    lock = tmp_path / "tritonbuild.lock"
+    written = own_world.run(
+        "lock", *own_world.options, *RKNN, "--output", lock, cwd=tmp_path, env=own_world.env
+    )
+    assert written.code == 0, written.stderr
+    bare = own_world.repository("zjd1988/rknn_backend")
+    work_tree = check_out(bare, tmp_path / "rknn")
+    (work_tree / "README.md").write_text("moved\n")
+    git(work_tree, "add", "README.md")
+    git(work_tree, "commit", "-q", "-m", "move")
+    git(work_tree, "push", "-q", "--force", "origin", "HEAD:refs/heads/r23.12")
+    outcome = own_world.build(
+        tmp_path / "work", *RKNN, env={"TRITONBUILD_CACHE_DIR": str(tmp_path / "other")}
+    )
+    assert outcome.code == 5, outcome.stderr
+    assert git(work_tree, "rev-parse", "HEAD") in outcome.stderr
+    assert "lock --update" in outcome.stderr
+    updated = own_world.run(
+        "lock", *own_world.options, *RKNN, "--update", "--output", lock, cwd=tmp_path,
+        env={"TRITONBUILD_CACHE_DIR": str(tmp_path / "third")},
+    )  # fmt: skip
+    assert updated.code == 0, updated.stderr
+    assert git(work_tree, "rev-parse", "HEAD") in updated.stdout
+    assert own_world.build(tmp_path / "work", *RKNN).code == 0
+
+
+def test_repository_that_vanished(own_world, tmp_path):
+    shutil.rmtree(own_world.repository("triton-inference-server/common"))
+    outcome = own_world.build(tmp_path / "work", *CORE)
+    assert outcome.code == 5, outcome.stderr
+    assert "triton-inference-server/common" in outcome.stderr
+
+
+def find_archive(world, name: str) -> Path:
+    return next((world.folder / "archives").rglob(name))
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "page"])
+def test_damaged_archive_never_stays_in_the_cache(own_world, tmp_path, damage):
+    archive = find_archive(own_world, "boost_1_79_0.tar.gz")
+    content = archive.read_bytes()
+    bad = {
+        "cut": content[: len(content) // 2],
+        "changed": content[:-9] + b"x" + content[-8:],
+        "page": b"<!DOCTYPE html><html><body>gone</body></html>" + b" " * 5000,
+    }[damage]
+    archive.write_bytes(bad)
+    choice = ("--component", "python")
+    outcome = own_world.build(tmp_path / "work", *choice)
+    assert outcome.code == 5, outcome.stderr
+    if damage == "page":
+        assert "web page" in outcome.stderr
+    kept = [path for path in own_world.cache.rglob("boost_1_79_0.tar.gz") if path.is_file()]
+    assert all(path.read_bytes() != bad for path in kept)
+    archive.write_bytes(content)
+    assert own_world.build(tmp_path / "work", *choice).code == 0
+
+
+def test_local_checkout(own_world, tmp_path):
+    folder = check_out(own_world.repository("zjd1988/rknn_backend"), tmp_path / "mine")
+    choice = (*RKNN, "--source", f"rknn={folder}")
+    work = tmp_path / "work"
+    first = own_world.build(work, *choice)
+    assert first.code == 0, first.stderr
+    (folder / "CMakeLists.txt").write_text((folder / "CMakeLists.txt").read_text() + "\n# mine\n")
+    dirty = own_world.build(work, *choice)
+    assert dirty.code == 5
+    assert "CMakeLists.txt" in dirty.stderr
+    assert "--allow-dirty" in dirty.stderr
+    allowed = own_world.build(work, *choice, "--allow-dirty", "--json")
+    assert allowed.code == 0, allowed.stderr
+    assert statuses(allowed)["fetch-rknn"] == "done"
+    assert statuses(allowed)["build-core"] == "kept"
+    assert (work / "build/rknn/CMakeLists.txt").read_text().endswith("# mine\n")
+    assert git(folder, "status", "--porcelain") == "M CMakeLists.txt", "the checkout is untouched"
+    manifest = json.loads((work / "manifest.json").read_text())
+    assert any(one.get("dirty") for one in manifest["sources"])
+
+
+# --- patches ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["gone", "twice"])
+def test_patch_that_does_not_fit_is_found_before_anything_is_built(own_world, tmp_path, fault):
+    bare = own_world.repository("triton-inference-server/python_backend")
+    work_tree = check_out(bare, tmp_path / "python")
+    lists = work_tree / "CMakeLists.txt"
+    text = lists.read_text()
+    line = next(one for one in text.splitlines() if "boostorg.jfrog.io" in one)
+    lists.write_text(text.replace(line, f"{line}\n{line}" if fault == "twice" else line[:-3]))
+    git(work_tree, "commit", "-q", "-a", "-m", fault)
+    git(work_tree, "push", "-q", "--force", "origin", "HEAD:refs/tags/r23.12")
+    outcome = own_world.build(tmp_path / "work", "--component", "python")
+    assert outcome.code == 6, outcome.stderr
+    assert "python/boost-1.79-mirror.yaml" in outcome.stderr
+    assert "boostorg.jfrog.io" in outcome.stderr, "the nearest lines, or the lines that fit"
+    assert not (tmp_path / "work" / "build").exists(), "nothing was built"
+
+
+# --- steps ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken(own_world, tmp_path):
+    """A build whose rknn does not compile."""
+    folder = check_out(own_world.repository("zjd1988/rknn_backend"), tmp_path / "mine")
+    source = next((folder / "src").glob("*.cc"))
+    source.write_text(source.read_text() + "\nthis is no C++;\n")
+    git(folder, "commit", "-q", "-a", "-m", "broken")
+    work = tmp_path / "work"
+    choice = ("--component", "python", *RKNN, "--source", f"rknn={folder}")
+    return own_world, work, choice, source.name
+
+
+def test_failed_step_says_everything_that_is_needed(broken):
+    world, work, choice, source = broken
+    outcome = world.build(work, *choice)
+    assert outcome.code == 8, outcome.stderr
+    error = outcome.stderr[outcome.stderr.index("error:") :]
+    assert "build-rknn" in error
+    assert f"{source}" in error
+    assert re.search(r"error: .*this|does not name a type", error)
+    assert re.search(r"log: .*build-rknn\.log", error)
+    assert re.search(r"scripts/\d\d-build-rknn\.sh", error)
+    assert "tritonbuild shell --failed" in error
+    assert len(error.splitlines()) < 40
+    shell = world.run(
+        "shell", "--failed", "--work-dir", work, "--", "printenv", "CMAKE_TOOLCHAIN_FILE",
+        cwd=work, env=world.env,
+    )  # fmt: skip
+    assert shell.stdout.strip() == str(work / "toolchain.cmake")
+
+
+def test_keep_going_builds_what_does_not_need_it(broken):
+    world, work, choice, _ = broken
+    outcome = world.build(work, *choice, "--keep-going")
+    assert outcome.code == 8
+    assert "not done" in outcome.stderr
+    assert (work / "trees/python/backends/python/libtriton_python.so").is_file()
+    assert not (work / "manifest.json").exists()
+
+
+HOSTILE = {
+    "command": "$(touch {mark})",
+    "backquotes": "`touch {mark}`",
+    "newline": "a\ntouch {mark}\n",
+    "quotes": "\"; touch {mark}; \"'; touch {mark}; '",
+    "dash": "--version",
+    "blanks": " two  words = three ",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_value_reaches_cmake_as_text(world, tmp_path, name):
+    mark = tmp_path / "mark"
+    value = HOSTILE[name].format(mark=mark)
+    work = tmp_path / "work"
+    outcome = world.build(work, *RKNN, "--set", f"rknn.HOSTILE={value}")
+    assert outcome.code == 0, outcome.stderr
+    assert not mark.exists()
+    record = (work / "build/rknn/build/standin_cmake_variables.txt").read_text()
+    assert value.split("\n")[0] in record
+
+
+@pytest.mark.parametrize("name", ["with blanks", "with'quote", 'with"quote', "$(touch mark)"])
+def test_path_that_upstream_cannot_build_in_is_refused_at_once(world, tmp_path, name):
+    outcome = world.build(tmp_path / name, *RKNN)
+    assert outcome.code == 2, outcome.stderr
+    assert "--work-dir" in outcome.stderr
+    assert not (tmp_path / name).exists()
+
+
+def test_full_disk_is_said_and_the_build_goes_on_afterwards(world, tmp_path, require_or_skip):
+    work = tmp_path / "small"
+    work.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", work], check=False, capture_output=True
+    )
+    require_or_skip(mounted.returncode == 0, "root, to mount a small disk")
+    try:
+        outcome = world.build(work, *RKNN)
+        assert outcome.code == 4, outcome.stderr
+        assert re.search(r"[Nn]o space|no room", outcome.stderr)
+        subprocess.run(["mount", "-o", "remount,size=500m", work], check=True)
+        again = world.build(work, *RKNN)
+        assert again.code == 0, again.stderr
+    finally:
+        subprocess.run(["umount", work], check=True)
+
+
+def test_read_only_folder(world, tmp_path, require_or_skip):
+    work = tmp_path / "read-only"
+    work.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", work], check=False, capture_output=True
+    )
+    require_or_skip(mounted.returncode == 0, "root, to mount a read-only disk")
+    try:
+        outcome = world.build(work / "inside", *RKNN)
+    finally:
+        subprocess.run(["umount", work], check=True)
+    assert outcome.code == 4, outcome.stderr
+    assert "--work-dir" in outcome.stderr
+
+
+# --- kill -9 ----------------------------------------------------------------------------------
+
+KILLS = 30
+
+
+def start(world, work: Path) -> subprocess.Popen[bytes]:
+    work.parent.mkdir(parents=True, exist_ok=True)
+    argv = [sys.executable, "-m", "tritonbuild", "-q", "build", *world.options, "--work-dir", work]
+    return subprocess.Popen(
+        [str(word) for word in argv], cwd=work.parent, env={**os.environ, **world.env},
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Return the commands of all processes that work in or below a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cwd").resolve().is_relative_to(folder):
+                found.append((entry / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.timeout(1500)
+def test_kill_at_any_moment_and_again_makes_the_same_tree(source_build, world, tmp_path):
+    """Killed 30 times at random moments of a build, each of which is then finished."""
+    expected = sums(source_build)
+    seed = random.SystemRandom().randrange(1 << 30)
+    dice = random.Random(seed)
+    started = time.monotonic()
+    assert world.build(tmp_path / "measured").code == 0
+    whole = time.monotonic() - started
+    for number in range(KILLS):
+        work = tmp_path / f"killed-{number}" / "work"
+        child = start(world, work)
+        moment = dice.uniform(0.05, whole * 0.95)
+        time.sleep(moment)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        deadline = time.monotonic() + 5
+        while processes_in(work.parent) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert processes_in(work.parent) == [], f"seed {seed}, killed after {moment:.2f} s"
+        again = world.build(work)
+        assert again.code == 0, f"seed {seed}, killed after {moment:.2f} s: {again.stderr}"
+        assert sums(Workspace(work)) == expected, f"seed {seed}, killed after {moment:.2f} s"
+        shutil.rmtree(work.parent)

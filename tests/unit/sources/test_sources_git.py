@@ -1,0 +1,325 @@
+"""git as it comes: moved tags, vanished repositories, killed fetches, hostile names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from base64 import b64decode
+from dataclasses import replace
+
+import pytest
+
+from tritonbuild.errors import SourceError, UnreachableError
+from tritonbuild.sources.address import (
+    check_address,
+    mask,
+    resolve_relative,
+    strip_credentials,
+    view_path_of,
+)
+from tritonbuild.sources.git import GitCache
+from tritonbuild.sources.gitrun import GitLog
+from tritonbuild.sources.resolve import is_intact
+
+UPSTREAM = "https://upstream.invalid"
+
+
+def commit_of(world, wanted, **options):
+    return world.bring(wanted, **options).repositories[0].commit
+
+
+# --- references -------------------------------------------------------------------------------
+
+
+def test_tag_branch_pull_request_and_commits_lead_to_the_same(world, git):
+    up = world.upstream
+    head = up.commit("one", {"a": "1"}, tag="v1")
+    git(up.path("one"), "tag", "-a", "-m", "annotated", "v1-annotated")
+    git(up.path("one"), "update-ref", "refs/pull/7/head", head)
+    up.commit("one", {"a": "2"})
+    git(up.path("one"), "branch", "old", head)
+    for ref in ("v1", "v1-annotated", "old", "pull/7/head", head, head[:10], "origin/old"):
+        lock = world.bring(world.want(("one", ref)))
+        assert lock.repositories[0].commit == head, ref
+        assert is_intact(lock, world.store)
+    world.bring(world.want(("one", "pull/7/head")))
+    clone = world.clone(f"{UPSTREAM}/one.git", "pull/7/head")
+    assert git(clone, "rev-parse", "HEAD") == head
+
+
+def test_history_is_left_out_where_the_server_can(world, git):
+    for number in range(5):
+        world.upstream.commit("one", {"a": str(number)}, tag="v1")
+    world.bring(world.want(("one", "v1")))
+    cached = world.cache / "git" / "upstream.invalid" / "one.git"
+    assert git(cached, "rev-list", "--all", "--count") == "1"
+    for options in ((), ("--depth=1",), ("--recursive", "--single-branch")):
+        clone = world.clone(f"{UPSTREAM}/one.git", "v1", *options)
+        assert git(clone, "rev-list", "--count", "HEAD") == "1"
+
+
+def test_missing_tag_offers_one_that_is_close(world):
+    world.upstream.commit("one", {"a": "1"}, tag="r23.12")
+    with pytest.raises(
+        SourceError, match=r'no tag or branch r23\.21; did you mean "r23\.12"'
+    ) as err:
+        world.bring(world.want(("one", "r23.21")))
+    assert not isinstance(err.value, UnreachableError)
+    assert "r23.12" in err.value.hint
+
+
+@pytest.mark.parametrize(
+    "ref",
+    ["--upload-pack=touch x", "-x", "a..b", "a b", "a\nb", "$(touch x)", "`touch x`", "a;b",
+     "refs/../x", "a@{1}", "x.lock", "", "a/", "^x", "a:b", "*"],
+)  # fmt: skip
+def test_hostile_reference_reaches_nobody(world, ref):
+    world.upstream.commit("one", {"a": "1"}, tag="v1")
+    with pytest.raises(SourceError, match="not the name of a tag"):
+        world.bring(world.want(("one", ref)))
+    assert world.log.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["--upload-pack=x", "ext::sh -c id", "-x", "https://-x/y", "https://h/../..", "a\nb",
+     "https://h/a\nb", "file://-x", "git@-x:y", "$(id)", "", "https://h", "ssh://-oProxy=x/y",
+     "../x"],
+)  # fmt: skip
+def test_hostile_address_is_refused(address):
+    with pytest.raises(SourceError, match="not an address"):
+        view_path_of(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("https://github.com/a/b.git", "github.com/a/b.git"),
+        ("http://GitHub.com/a/b", "github.com/a/b.git"),
+        ("https://user:pw@github.com/a/b/", "github.com/a/b.git"),
+        ("git@github.com:a/b.git", "github.com/a/b.git"),
+        ("ssh://git@github.com/a/b", "github.com/a/b.git"),
+        ("https://h:8443/a/b.git", "h+8443/a/b.git"),
+        ("file:///srv/x.git", "local/srv/x.git"),
+        ("/srv/x.git/", "local/srv/x.git"),
+    ],
+)
+def test_spellings_of_one_repository_share_a_view(address, expected):
+    check_address(address)
+    assert str(view_path_of(address)) == expected
+
+
+def test_odd_names_get_views_of_their_own_inside_the_store():
+    names = {view_path_of(f"/srv/{name}") for name in ("a b", "a_b", "-a", ".git", "a$(x)", "ä")}
+    assert len(names) == 6
+    for path in names:
+        assert not path.is_absolute()
+        assert ".." not in path.parts
+
+
+@pytest.mark.parametrize(
+    ("url", "parent", "expected"),
+    [
+        ("../y.git", "https://h/a/x.git", "https://h/a/y.git"),
+        ("./y", "https://h/a/x", "https://h/a/x/y"),
+        ("../../b/y", "git@h:a/x.git", "git@h:b/y"),
+        ("../y", "/srv/x", "/srv/y"),
+        ("https://h/z", "https://h/a/x", "https://h/z"),
+    ],
+)
+def test_relative_submodule_address(url, parent, expected):
+    assert resolve_relative(url, parent) == expected
+
+
+# --- locks ------------------------------------------------------------------------------------
+
+
+def test_moved_branch_stops_and_says_both_commits(world):
+    old = world.upstream.commit("one", {"a": "1"})
+    wanted = world.want(("one", "main"))
+    lock = world.bring(wanted)
+    new = world.upstream.commit("one", {"a": "2"})
+    with pytest.raises(SourceError) as err:
+        world.bring(wanted, lock=lock)
+    assert err.value.exit_code == 5
+    assert old in err.value.message
+    assert new in err.value.message
+    assert commit_of(world, wanted) == new
+
+
+def test_mirror_that_lags_behind_the_lock_is_passed_over(world, mirror_of, tmp_path, git):
+    world.upstream.commit("one", {"a": "1"}, tag="v1")
+    shutil.copytree(world.upstream.root, tmp_path / "stale")
+    new = world.upstream.commit("one", {"a": "2"}, tag="v1")
+    lock = world.bring(world.want(("one", "v1")))
+    shutil.rmtree(world.cache)
+    stale = {"from": f"{UPSTREAM}/", "to": f"file://{tmp_path / 'stale'}/"}
+    world.mirrors.insert(0, mirror_of(git=[stale]))
+    assert commit_of(world, world.want(("one", "v1")), lock=lock) == new
+
+
+def test_commit_that_the_lock_lacks_is_said(world, capsys):
+    world.upstream.commit("one", {"a": "1"}, tag="v1")
+    world.upstream.commit("two", {"a": "1"}, tag="v1")
+    lock = world.bring(world.want(("one", "v1")))
+    world.bring(world.want(("one", "v1"), ("two", "v1")), lock=lock)
+    assert "two.git v1" in capsys.readouterr().err
+
+
+# --- what goes away ---------------------------------------------------------------------------
+
+
+def test_vanished_repository_names_every_address(world):
+    world.upstream.commit("one", {"a": "1"}, tag="v1")
+    shutil.rmtree(world.upstream.path("one"))
+    with pytest.raises(UnreachableError) as err:
+        world.bring(world.want(("one", "v1")))
+    assert f"file://{world.upstream.path('one')}" in err.value.message
+    assert f"{UPSTREAM}/one.git" in err.value.message
+    assert "exit code 128" in err.value.message
+
+
+def test_repository_that_vanishes_between_asking_and_fetching(world, monkeypatch):
+    world.upstream.commit("one", {"a": "1"}, tag="v1")
+    ask = GitCache._list_refs
+
+    def ask_and_remove(self, *arguments, **options):
+        found = ask(self, *arguments, **options)
+        shutil.rmtree(world.upstream.path("one"), ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(GitCache, "_list_refs", ask_and_remove)
+    with pytest.raises(UnreachableError, match="cannot fetch v1"):
+        world.bring(world.want(("one", "v1")))
+    monkeypatch.undo()
+    head = world.upstream.commit("one", {"a": "2"}, tag="v1")
+    assert commit_of(world, world.want(("one", "v1"))) == head
+
+
+def test_tag_that_moves_while_it_is_fetched_is_not_taken_for_the_old(world, monkeypatch):
+    world.upstream.commit("one", {"a": "1"}, tag="v1")
+    ask = GitCache._list_refs
+    moved = []
+
+    def ask_and_move(self, *arguments, **options):
+        found = ask(self, *arguments, **options)
+        if not moved:
+            moved.append(world.upstream.commit("one", {"a": "2"}, tag="v1"))
+        return found
+
+    monkeypatch.setattr(GitCache, "_list_refs", ask_and_move)
+    with pytest.raises(UnreachableError, match="moved while it was being fetched"):
+        world.bring(world.want(("one", "v1")))
+    assert commit_of(world, world.want(("one", "v1"))) == moved[0]
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+from tritonbuild.recipe.model import Mirror
+from tritonbuild.sources.resolve import GitWanted, Wanted, bring_sources
+root, tmp = Path(sys.argv[1]), Path(sys.argv[2])
+mirror = Mirror.model_validate({"name": "t", "summary": "t", "git": [
+    {"from": "https://upstream.invalid/", "to": f"file://{root}/"}]})
+bring_sources(Wanted((GitWanted("big", "https://upstream.invalid/big.git", "v1"),)),
+    store=tmp / "store", cache=tmp / "cache", mirrors=[mirror], lock=None, offline=False,
+    allow_dirty=False, log=tmp / "log", report=lambda text: None)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3])
+def test_fetch_that_was_killed_leaves_a_cache_that_works(world, tmp_path, delay):
+    files = {f"d{n}/f{n}": os.urandom(20_000).hex() for n in range(60)}
+    head = world.upstream.commit("big", files, tag="v1")
+    work = tmp_path / "killed"
+    work.mkdir()
+    child = subprocess.Popen([sys.executable, "-c", _CHILD, world.upstream.root, work])
+    limit = time.monotonic() + 20
+    while not (work / "log").exists() and time.monotonic() < limit:
+        time.sleep(0.002)
+    time.sleep(delay)
+    child.send_signal(signal.SIGKILL)
+    child.wait(10)
+    lock = world.bring(world.want(("big", "v1")), store=work / "store", cache=work / "cache")
+    assert lock.repositories[0].commit == head
+    assert is_intact(lock, work / "store")
+    clone = world.clone(f"{UPSTREAM}/big.git", "v1", store=work / "store")
+    assert (clone / "d7/f7").read_text() == files["d7/f7"]
+
+
+def test_stale_locks_of_a_killed_git_do_not_block(world):
+    world.upstream.commit("one", {"a": "1"}, tag="v1")
+    world.bring(world.want(("one", "v1")))
+    head = world.upstream.commit("one", {"a": "2"}, tag="v2")
+    cached = world.cache / "git" / "upstream.invalid" / "one.git"
+    for name in ("shallow.lock", "packed-refs.lock", "config.lock",
+                 f"refs/tritonbuild/commits/{head}.lock", "objects/pack/tmp_pack_x"):  # fmt: skip
+        (cached / name).write_text("")
+    assert commit_of(world, world.want(("one", "v2"))) == head
+
+
+# --- secrets ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def private(world, httpserver, git):
+    """A repository behind a password, served as plain files."""
+    head = world.upstream.commit("one", {"a": "1"}, tag="v1")
+    bare = world.tmp / "private.git"
+    git(world.tmp, "clone", "-q", "--bare", world.upstream.path("one"), bare)
+    git(bare, "update-server-info")
+
+    def answer(request):
+        from werkzeug import Response
+
+        scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+        if scheme != "Basic" or b64decode(value) != b"me:sEcReT":
+            return Response("no", 401, {"WWW-Authenticate": 'Basic realm="x"'})
+        path = bare / request.path.removeprefix("/one.git/")
+        return Response(path.read_bytes()) if path.is_file() else Response("none", 404)
+
+    httpserver.expect_request("/one.git", method="GET").respond_with_handler(answer)
+    import re
+
+    httpserver.expect_request(re.compile("/one.git/.*")).respond_with_handler(answer)
+    place = httpserver.url_for("/one.git").removeprefix("http://")
+    return head, f"http://me:sEcReT@{place}", f"http://me:wrong-sEcReT@{place}"
+
+
+def test_password_is_used_and_shown_nowhere(world, private, capfd):
+    head, address, wrong = private
+    wanted = world.want(("one", "v1"))
+    wanted = replace(wanted, repositories=(replace(wanted.repositories[0], repository=address),))
+    world.mirrors = []
+    lock = world.bring(wanted)
+    assert lock.repositories[0].commit == head
+    (world.clone(address, "v1") / "a").read_text()
+    wanted = replace(wanted, repositories=(replace(wanted.repositories[0], repository=wrong),))
+    shutil.rmtree(world.cache)
+    with pytest.raises(UnreachableError) as err:
+        world.bring(wanted)
+    said = "".join([str(lock), world.log.read_text(), err.value.message, *world.reports])
+    assert "sEcReT" not in said + "".join(capfd.readouterr())
+    for path in world.cache.rglob("*"):
+        assert not path.is_file() or b"sEcReT" not in path.read_bytes(), path
+    assert (world.store / "gitconfig").stat().st_mode & 0o777 == 0o600
+
+
+def test_masks():
+    assert mask("x https://u:p@h/a y") == "x https://***@h/a y"
+    assert strip_credentials("https://u:p@h/a") == "https://h/a"
+    assert strip_credentials("ssh://git@h/a") == "ssh://git@h/a"
+    assert strip_credentials("ssh://git:pw@h/a") == "ssh://git@h/a"
+
+
+def test_cache_alone_knows_what_a_tag_was(world):
+    cache = GitCache(world.cache / "git", lambda _address: [], GitLog(world.tmp / "log"))
+    with pytest.raises(SourceError, match="nobody may be asked"):
+        cache.fetch(f"{UPSTREAM}/one.git", "v1")
+    head = world.upstream.commit("one", {"a": "1"}, tag="v1")
+    world.bring(world.want(("one", "v1")))
+    assert cache.fetch(f"{UPSTREAM}/one.git", "v1").commit == head

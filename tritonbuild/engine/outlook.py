@@ -1,0 +1,66 @@
+"""What a build would do again, told beforehand from what an earlier one left; changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tritonbuild.engine.build import plan_in, read_plan_of
+from tritonbuild.engine.state import describe_change, read_done
+from tritonbuild.paths import Workspace
+from tritonbuild.plan.make import make_plan
+from tritonbuild.plan.model import key_of, key_parts_of
+from tritonbuild.recipe.fields import ProviderKind
+
+if TYPE_CHECKING:
+    from tritonbuild.plan.model import Plan, Request
+    from tritonbuild.recipe.load import RecipeBook
+
+
+def foresee(
+    book: RecipeBook, request: Request, plan: Plan, work_dir: Path | None
+) -> tuple[Plan, dict[str, str]]:
+    """Return the plan of the next build and, where there was one before, what it would do again.
+
+    The machine is taken to be the one of the earlier build: asking it takes programs.
+
+    Args:
+        book: The recipes.
+        request: What the user asked for.
+        plan: The plan for any machine.
+        work_dir: Where the earlier build is; the usual place where it is not said.
+
+    Returns:
+        The plan; for each step `kept`, or why it would be done again. Empty without a build.
+    """
+    ws = Workspace((work_dir or Path("build") / plan.selection.work_name).resolve())
+    before = read_plan_of(ws)
+    if before is None or before.selection.provider is not plan.selection.provider:
+        return plan, {}
+    if plan.selection.provider is ProviderKind.SOURCE:
+        plan = plan_in(book, request, ws, before.machine)
+    else:
+        plan = make_plan(book, request)
+    return plan, _compare(plan, ws)
+
+
+def _compare(plan: Plan, ws: Workspace) -> dict[str, str]:
+    """Return for each step whether it is kept, as far as the plan and the notes tell."""
+    outlook: dict[str, str] = {}
+    keys: dict[str, str] = {}
+    for step in plan.steps:
+        done = read_done(ws.state_dir / f"{plan.name_of(step)}.json")
+        again = [other for other in step.needs if outlook[other] != "kept"]
+        if done is None:
+            outlook[step.id] = "to do: not done yet"
+        elif again:
+            outlook[step.id] = f"to do again, after {', '.join(again)}"
+        else:
+            # What is not in the plan (commits, compilers) is taken to be as it was.
+            needed = {other: keys[other] for other in step.needs}
+            parts = key_parts_of(step, needed, {})
+            known = {name: value for name, value in done.parts.items() if name in parts}
+            same = key_of(known) == key_of(parts) and done.key is not None
+            outlook[step.id] = "kept" if same else f"to do again, {describe_change(known, parts)}"
+            keys[step.id] = done.key or ""
+    return outlook

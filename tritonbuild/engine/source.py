@@ -1,0 +1,375 @@
+"""The steps of a `--from source` plan, done."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import tritonbuild
+from tritonbuild.arch import Arch
+from tritonbuild.console import terminal
+from tritonbuild.engine.diagnose import describe_step_failure
+from tritonbuild.engine.progress import StepProgress
+from tritonbuild.engine.series import check_patches
+from tritonbuild.engine.state import read_durations
+from tritonbuild.engine.toolchain import make_environment
+from tritonbuild.engine.verify import forget_check, is_tree_intact, verify_tree
+from tritonbuild.errors import SourceError
+from tritonbuild.executors.native import run_build_script, run_script
+from tritonbuild.paths import cache_dir, make_dir, write_text
+from tritonbuild.plan.model import Command, StepKind
+from tritonbuild.render.script import render_script
+from tritonbuild.sources.lock import LOCK_NAME, Lock, format_lock, read_lock
+from tritonbuild.sources.rank import choose_mirrors
+from tritonbuild.sources.resolve import (
+    bring_sources,
+    is_intact,
+    make_git_environment,
+    wanted_of,
+)
+from tritonbuild.stage.assemble import merge_trees
+from tritonbuild.stage.host import read_host_libraries
+from tritonbuild.stage.patchelf import get_patchelf, read_version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tritonbuild.console import RunningStep
+    from tritonbuild.engine.jobs import JobPool
+    from tritonbuild.engine.toolchain import Toolchain
+    from tritonbuild.executors.native import ScriptResult
+    from tritonbuild.paths import Workspace
+    from tritonbuild.plan.model import Plan, Step
+    from tritonbuild.recipe.failures import FailureRule
+    from tritonbuild.recipe.load import RecipeBook
+    from tritonbuild.recipe.model import Mirror
+
+Outputs = dict[str, Any]
+
+_SCRIPTS = (
+    StepKind.FETCH,
+    StepKind.PATCH,
+    StepKind.CONFIGURE,
+    StepKind.BUILD,
+    StepKind.INSTALL,
+)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """How what comes from outside is got.
+
+    Attributes:
+        cache: The user's cache.
+        mirrors: Where to look, in order; upstream's own addresses come last.
+        lock: What was locked before; None takes what is there now.
+        offline: Folder that holds everything; None asks the network.
+        allow_dirty: Take local checkouts as they are.
+    """
+
+    cache: Path
+    mirrors: Sequence[Mirror] = ()
+    lock: Lock | None = None
+    offline: Path | None = None
+    allow_dirty: bool = False
+
+
+def make_outside(
+    plan: Plan,
+    book: RecipeBook,
+    *,
+    lock_path: Path | None,
+    offline: Path | None,
+    allow_dirty: bool,
+) -> Outside:
+    """Return how a build gets what comes from outside.
+
+    Args:
+        plan: The plan.
+        book: The recipes, for its mirror.
+        lock_path: The lock; None takes ./tritonbuild.lock where there is one.
+        offline: What `fetch` wrote; None asks the network.
+        allow_dirty: Take local checkouts as they are.
+
+    Raises:
+        SourceError: The lock cannot be read.
+    """
+    path = lock_path or Path(LOCK_NAME)
+    lock = read_lock(path) if lock_path or path.is_file() else None
+    return Outside(
+        make_dir(cache_dir()),
+        choose_mirrors(book, plan.selection.mirror, wanted_of(plan.find_step("sources"))),
+        lock,
+        offline.resolve() if offline else None,
+        allow_dirty,
+    )
+
+
+class SourceRunner:
+    """Does every step of a source build (see `tritonbuild.engine.run.StepRunner`)."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        ws: Workspace,
+        outside: Outside,
+        toolchain: Toolchain,
+        pool: JobPool,
+        rules: tuple[FailureRule, ...],
+    ) -> None:
+        self._plan = plan
+        self._ws = ws
+        self._outside = outside
+        self._toolchain = toolchain
+        self._pool = pool
+        self._rules = rules
+        self._lock: Lock | None = None
+        self._durations = read_durations(ws.durations_path)
+
+    # --- what decides a result ----------------------------------------------------------------
+
+    def inputs(self, step: Step) -> dict[str, str]:
+        """Return the commits, tools and templates that decide a step's result."""
+        if step.kind is StepKind.SOURCES:
+            lock = self._outside.lock
+            return {"tritonbuild.lock": format_lock(lock) if lock else ""}
+        if step.kind is StepKind.CHECK:
+            return {"its sources": format_lock(self._require_lock())}
+        if step.kind is StepKind.FETCH:
+            return {"its sources": _describe_sources(self._require_lock(), step.component)}
+        if step.kind in (StepKind.CONFIGURE, StepKind.BUILD):
+            return {"the toolchain": self._toolchain.describe(self._plan)}
+        if step.kind in (StepKind.ASSEMBLE, StepKind.VERIFY):
+            return {"the tools": json.dumps(self._tools())}
+        return {}
+
+    def _require_lock(self) -> Lock:
+        if self._lock is None:  # the step that made it was kept
+            self._lock = read_lock(self._ws.source_lock_path)
+        return self._lock
+
+    def _read_own_lock(self) -> Lock | None:
+        """Return what this build was resolved to before: a branch that moved changes nothing here."""
+        try:
+            return read_lock(self._ws.source_lock_path)
+        except SourceError:
+            return None
+
+    def _tools(self) -> dict[str, str]:
+        return {
+            "tritonbuild": tritonbuild.__version__,
+            "patchelf": read_version(get_patchelf()),
+        }
+
+    def is_intact(self, step: Step, outputs: Outputs) -> bool:
+        """Return whether what a step left is still there, as far as a quick look tells."""
+        if step.kind is StepKind.SOURCES:
+            path = self._ws.source_lock_path
+            if not path.is_file() or _digest(path) != outputs["lock"]:
+                return False
+            return is_intact(self._require_lock(), self._ws.sources_dir)
+        if step.kind is StepKind.ASSEMBLE:
+            return is_tree_intact(self._ws)
+        if step.kind is StepKind.VERIFY:
+            return self._ws.verify_path.is_file() and self._ws.manifest_path.is_file()
+        if step.kind is StepKind.INSTALL:
+            return bool(_list_tree(Path(str(step.details["tree"]))) == outputs["files"])
+        if step.kind in (StepKind.FETCH, StepKind.CONFIGURE):
+            return Path(str(step.details["folder"])).is_dir()
+        return True
+
+    # --- doing it -----------------------------------------------------------------------------
+
+    def run(
+        self, step: Step, name: str, needed: Mapping[str, Outputs], shown: RunningStep
+    ) -> Outputs:
+        """Do a step."""
+        if step.kind is StepKind.SOURCES:
+            return self._bring_sources(step, name, shown)
+        if step.kind is StepKind.CHECK:
+            return check_patches(step, self._require_lock(), self._ws.sources_dir)
+        if step.kind is StepKind.ASSEMBLE:
+            return self._assemble(step)
+        if step.kind is StepKind.VERIFY:
+            return self._verify(step, needed)
+        assert step.kind in _SCRIPTS, step.kind
+        return self._run_script(step, name, shown)
+
+    def _bring_sources(self, step: Step, name: str, shown: RunningStep) -> Outputs:
+        self._lock = bring_sources(
+            wanted_of(step),
+            store=self._ws.sources_dir,
+            cache=self._outside.cache,
+            mirrors=self._outside.mirrors,
+            lock=self._outside.lock or self._read_own_lock(),
+            offline=self._outside.offline or False,
+            allow_dirty=self._outside.allow_dirty,
+            log=self._ws.logs_dir / f"{name}.log",
+            report=shown.progress,
+        )
+        write_text(self._ws.source_lock_path, format_lock(self._lock))
+        return {"lock": _digest(self._ws.source_lock_path)}
+
+    def _run_script(self, step: Step, name: str, shown: RunningStep) -> Outputs:
+        environment = make_environment(
+            self._plan,
+            self._ws,
+            step,
+            self._toolchain,
+            make_git_environment(self._require_lock(), self._ws.sources_dir),
+        )
+        if step.kind is StepKind.CONFIGURE:
+            step = self._with_seeds(step)
+        script = self._ws.scripts_dir / f"{name}.sh"
+        log = self._ws.logs_dir / f"{name}.log"
+        write_text(script, render_script(step, name, environment), executable=True)
+        with StepProgress(shown, expected_seconds=self._durations.get(step.id)) as progress:
+            result = self._execute(step, script, log, progress)
+        if result.returncode != 0:
+            self._note_failure(name, script, log, result)
+            raise describe_step_failure(
+                step=name,
+                title=step.title,
+                kind=step.kind,
+                returncode=result.returncode,
+                log=log,
+                script=script,
+                rules=self._rules,
+            )
+        self._forget_failure(name)
+        if step.kind is StepKind.INSTALL:
+            return {"files": _list_tree(Path(str(step.details["tree"])))}
+        return {}
+
+    def _execute(self, step: Step, script: Path, log: Path, progress: StepProgress) -> ScriptResult:
+        """Run a script; what compiles shares the job tokens."""
+        if step.kind is StepKind.BUILD:
+            jobs = next(j.count for j in self._plan.jobs if j.component == step.component)
+            return run_build_script(script, log=log, pool=self._pool, jobs=jobs, progress=progress)
+        with ExitStack() as stack:
+            if step.kind is StepKind.CONFIGURE:
+                # Its checks compile, too, one at a time.
+                stack.enter_context(
+                    self._pool.implicit(lambda: progress.note("waits for a free job"))
+                )
+            return run_script(
+                script, log=log, environment={}, watch=progress.feed, started=progress.follow
+            )
+
+    def _with_seeds(self, step: Step) -> Step:
+        """Put archives where CMake's own download would put them, right before it runs."""
+        commands: list[Command] = []
+        for archive in self._require_lock().archives:
+            if archive.component == step.component and archive.seed is not None:
+                folder = str(PurePosixPath(archive.seed).parent)
+                note = f"{archive.name} is here already: CMake checks it and downloads nothing"
+                source = str(self._ws.sources_dir / archive.file)
+                commands += [
+                    Command(("mkdir", "-p", folder), note=note),
+                    Command(("cp", source, archive.seed), note=note),
+                ]
+        last = len(step.commands) - 1
+        return replace(step, commands=(*step.commands[:last], *commands, step.commands[last]))
+
+    def _note_failure(self, name: str, script: Path, log: Path, result: ScriptResult) -> None:
+        content = {
+            "step": name,
+            "returncode": result.returncode,
+            "script": str(script),
+            "log": str(log),
+        }
+        write_text(self._ws.failed_path, json.dumps(content, indent=2) + "\n")
+
+    def _forget_failure(self, name: str) -> None:
+        try:
+            failed = json.loads(self._ws.failed_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        if failed.get("step") == name:
+            self._ws.failed_path.unlink(missing_ok=True)
+
+    def _assemble(self, step: Step) -> Outputs:
+        forget_check(self._ws)
+        parts: Any = step.details["parts"]
+        origins = merge_trees(parts, stage_dir=self._ws.stage_dir, patchelf=get_patchelf())
+        return {"origins": origins}
+
+    def _verify(self, step: Step, needed: Mapping[str, Outputs]) -> Outputs:
+        details: dict[str, Any] = step.details
+        record = self._ws.root / "system.json"
+        system = read_host_libraries(Arch(self._plan.selection.arch), record)
+        packages = json.loads(record.read_text(encoding="utf-8"))["packages"]
+        used = set(details["base_libraries"].values())
+        return verify_tree(
+            self._plan,
+            self._ws,
+            system=system,
+            installable={},
+            origins=needed["assemble"]["origins"],
+            tools={**self._tools(), "toolchain": self._toolchain.compiler},
+            versions={name: packages[name]["version"] for name in sorted(used & set(packages))},
+            always_there=used,
+            sources=_list_sources(self._require_lock()),
+        )
+
+
+def _describe_sources(lock: Lock, component: str | None) -> str:
+    """Return what a component is made from, exactly; nothing of the others."""
+    mine = [dataclasses.asdict(one) for one in lock.repositories if one.component == component]
+    archives = [dataclasses.asdict(one) for one in lock.archives if one.component == component]
+    return json.dumps([mine, archives], sort_keys=True)
+
+
+def _list_sources(lock: Lock) -> list[dict[str, Any]]:
+    """Return what everything is made from, for the manifest: no path of this machine."""
+    repositories = [
+        {
+            "component": one.component,
+            "repository": "local checkout" if one.checkout else one.repository,
+            "ref": one.ref,
+            "commit": one.commit,
+            **({"dirty": one.dirty} if one.dirty else {}),
+        }
+        for one in lock.repositories
+    ]
+    archives = [
+        {
+            "component": one.component,
+            "name": one.name,
+            "url": "local file" if one.url.startswith("file:") else one.url,
+            "sha256": one.sha256,
+        }
+        for one in lock.archives
+    ]
+    return [*repositories, *archives]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _list_tree(tree: Path) -> str:
+    """Return a checksum over names, sizes and times of a tree: whether somebody touched it."""
+    digest = hashlib.sha256()
+    for path in sorted(tree.rglob("*")):
+        status = path.lstat()
+        if not path.is_dir() or path.is_symlink():
+            digest.update(
+                f"{path.relative_to(tree)} {status.st_size} {status.st_mtime_ns}\n".encode()
+            )
+    return digest.hexdigest()
+
+
+def remove_stale_trees(plan: Plan, ws: Workspace) -> None:
+    """Delete what components installed that are in the plan no more."""
+    known = set(plan.selection.components)
+    for path in ws.trees_dir.iterdir() if ws.trees_dir.is_dir() else ():
+        if path.name not in known:
+            shutil.rmtree(path)
+            terminal.detail(f"removed {path}: not in this plan")

@@ -1,0 +1,1 @@
+"""Patches: checked before a build, applied and undone exactly, shown as diffs."""

@@ -1,0 +1,209 @@
+"""What a component's recipe may say: how it is built from source, or assembled from wheels."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tritonbuild.recipe.fields import (
+    CMakeName,
+    Condition,
+    EnvironmentName,
+    GitAddress,
+    Name,
+    Package,
+    ProviderKind,
+    Recipe,
+    RelativePath,
+    Size,
+    Strict,
+)
+
+CMakeType = Literal["BOOL", "STRING", "PATH", "FILEPATH", "INTERNAL"]
+
+
+# `[not ]WHERE.NAME[=VALUE]`: without a value, whether CMake takes it for true.
+Term = Annotated[str, Field(pattern=r"^(not )?[a-z0-9][a-z0-9_-]*\.[A-Za-z0-9._-]+(=[^=]+)?$")]
+
+
+class CMakeArg(Strict):
+    """One `-DNAME:TYPE=VALUE`; the value is given, or taken from somewhere by name."""
+
+    name: CMakeName
+    """The CMake variable."""
+    type: CMakeType | None = None
+    """Its type; left out where Triton's build.py leaves it out."""
+    value: str | None = None
+    """The value as text."""
+    from_: Annotated[str | None, Field(alias="from")] = None
+    """Where the value comes from: release.FIELD, build.FIELD, selected.COMPONENT (ON or OFF) or
+    COMPONENT.VARIABLE (what that component got); of build.py's options image.NAME,
+    library_path.COMPONENT and target.FIELD."""
+    format: str | None = None
+    """The value as text in which {WHERE.NAME} stands for what `from` would take."""
+    if_: Annotated[tuple[Term, ...], Field(alias="if")] = ()
+    """Where it is passed: WHERE.NAME is true for CMake, WHERE.NAME=VALUE is that value, `not` turns
+    either around; all must hold."""
+    why: str | None = None
+    """What it does, where the name does not say."""
+
+    @model_validator(mode="after")
+    def _check_one_origin(self) -> CMakeArg:
+        if [self.value, self.from_, self.format].count(None) != 2:
+            msg = "say either value, from or format"
+            raise ValueError(msg)
+        return self
+
+
+class Need(Strict):
+    """Values that go together only in some ways, which CMake would find out late or never."""
+
+    if_: Annotated[tuple[Term, ...], Field(alias="if")] = ()
+    """Where it matters, as in cmake_args; everywhere where this is left out."""
+    then: Annotated[tuple[Term, ...], Field(min_length=1)]
+    """What has to hold then."""
+    why: str
+    """What goes wrong otherwise."""
+
+
+class GitClone(Strict):
+    """How a repository is fetched."""
+
+    repository: GitAddress
+    """git address: a URL, git@host:path, or an absolute path."""
+    tag: str | None = None
+    """Tag or branch; the release's own tag where this is left out."""
+    directory: RelativePath
+    """Folder below the build folder."""
+    options: tuple[str, ...] = ("--recursive", "--single-branch", "--depth=1")
+    """Options of `git clone`, before `-b TAG`."""
+
+
+class Adjustment(Strict):
+    """What a newer machine needs; switched on by itself where its condition holds."""
+
+    when: Condition
+    """Where it is needed."""
+    why: str
+    """What goes wrong without it."""
+    upstream: tuple[str, ...] = ()
+    """Threads and commits that tell more."""
+    environment: dict[EnvironmentName, str] = {}
+    """Variables of the component's steps; CFLAGS, CXXFLAGS and LDFLAGS are added to, others set."""
+    cmake_args: tuple[CMakeArg, ...] = ()
+    """Arguments after all others."""
+
+
+class SourceVariant(Strict):
+    """One of several ways to build a component from source."""
+
+    summary: str
+    """One line for `show`."""
+    cmake_args: tuple[CMakeArg, ...] = ()
+    """Arguments after the component's own, as build.py's --extra-backend-cmake-arg puts them."""
+    archives: tuple[Name, ...] = ()
+    """Archives of the release that are unpacked to the build folder before CMake runs."""
+    libraries: tuple[RelativePath, ...] = ()
+    """Files of those archives that go into the backend's folder, links kept: ARCHIVE/GLOB."""
+    patches: tuple[RelativePath, ...] = ()
+    """Files below patches/, after the component's own."""
+    apt_packages: dict[Name, tuple[Package, ...]] = {}
+    """Packages that the build needs on top, for each operating system."""
+    needs_docker: bool = False
+    """CMake calls `docker build`."""
+
+
+class SourceProvider(Strict):
+    """How to build a component from source."""
+
+    clone: GitClone | None = None
+    """The repository; core is built from the server's own."""
+    cmake_args: tuple[CMakeArg, ...] = ()
+    """Arguments in the order that Triton's build.py gives them."""
+    switches: tuple[CMakeName, ...] = ()
+    """Switches of its CMakeLists.txt that build.py never passes, and settings may."""
+    needs: tuple[Need, ...] = ()
+    """What CMake refuses, or takes and gets wrong: refused before anything is built."""
+    build_type: str | None = None
+    """Its CMAKE_BUILD_TYPE, whatever is asked for."""
+    prepare: tuple[tuple[str, ...], ...] = ()
+    """What build.py runs in the build folder after the clone, as argument lists;
+    {target.machine} stands for aarch64 or x86_64."""
+    copies: tuple[RelativePath, ...] = ()
+    """Files of its sources that go into the tree as they are; nothing is compiled then."""
+    patches: tuple[RelativePath, ...] = ()
+    """Files below patches/ that are applied to the fetched sources."""
+    apt_packages: dict[Name, tuple[Package, ...]] = {}
+    """Packages that the build needs, for each operating system."""
+    memory_per_job: Size = 2 << 30
+    """Memory that one compiler may take."""
+    origin_rpath: tuple[str, ...] = ()
+    """Files in the tree whose run path has to become $ORIGIN after the copy."""
+    variants: dict[Name, SourceVariant] = {}
+    """Ways to build it, the usual one first; `--variant COMPONENT=NAME` takes another."""
+    adjustments: tuple[Adjustment, ...] = ()
+    """What newer compilers, CMake or C libraries need."""
+    externals: dict[str, CMakeName] = {}
+    """Nested sources (names of ExternalProject_Add or FetchContent_Declare) that are fetched only
+    where a variable of this component's is ON."""
+    runtime_packages: dict[Name, tuple[Package, ...]] = {}
+    """Packages that the board needs to run what was built, for each operating system."""
+
+
+class WheelProvider(Strict):
+    """How to assemble a component from Python wheels."""
+
+    wheels: tuple[Name, ...]
+    """Distributions, as the release pins them."""
+    requires: tuple[Name, ...] = ()
+    """Components that it needs besides those that every provider needs."""
+    layout: tuple[WheelPart, ...] = ()
+    """Which files of which wheel go where in the tree; later parts may not overwrite earlier."""
+    templates: tuple[RelativePath, ...] = ()
+    """Folders below templates/ whose files go to backends/<component>."""
+    limits: tuple[str, ...] = ()
+    """What this provider cannot do; `plan` says so."""
+
+
+class WheelPart(Strict):
+    """Files of one wheel, by glob, and the folder of the tree that they go to."""
+
+    wheel: Name
+    """The distribution."""
+    files: str
+    """Glob over the wheel's file names; `**` spans folders, {python} is the board's version."""
+    to: RelativePath
+    """Folder of the tree, such as `bin` or `backends/python`."""
+    strip: Annotated[int, Field(ge=0)] = 0
+    """How many leading folders are dropped from the names."""
+    executable: bool = False
+    """Give the files their run bit (a wheel may have lost it)."""
+
+
+class Component(Recipe):
+    """Something that gets built or fetched: the core, or a backend."""
+
+    kind: Literal["core", "backend", "repoagent", "cache", "core-switch"]
+    """A core-switch (such as ensemble) is built into the core: it has no section of its own."""
+    abstract: bool = False
+    """Only there for others to extend."""
+    extends: Name | None = None
+    """A component whose cmake arguments come after this one's own."""
+    requires: tuple[Name, ...] = ()
+    """Components that must be there too, and are handled before this one."""
+    source: SourceProvider | None = None
+    """How to build it from source."""
+    wheel: WheelProvider | None = None
+    """How to assemble it from wheels."""
+    artefacts: dict[ProviderKind, tuple[RelativePath, ...]] = {}
+    """Files that the tree must hold afterwards, for each provider."""
+
+    def provides(self, kind: ProviderKind) -> bool:
+        """Return whether the component can come from this provider."""
+        if self.kind == "core-switch":
+            return True
+        return (self.source if kind is ProviderKind.SOURCE else self.wheel) is not None
+
+
+WheelProvider.model_rebuild()

@@ -1,0 +1,48 @@
+"""One step as a bash script of its own: exactly what runs, and what runs by hand too.
+
+The environment stands at the top, down to a marker: `tritonbuild shell` reads it from there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tritonbuild.render.bash import format_commands, format_functions, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tritonbuild.plan.model import Step
+
+END_OF_ENVIRONMENT = "# end of environment"
+
+# A configure check or an installed file must not depend on the user's umask.
+_UMASK = "umask 022"
+
+
+def render_script(step: Step, name: str, environment: Mapping[str, str]) -> str:
+    """Return the script of a step.
+
+    Args:
+        step: A step that has commands.
+        name: `NN-<step>`.
+        environment: Variables that its programs get.
+
+    Raises:
+        RenderError: A value cannot stand in a script.
+    """
+    functions = format_functions(step.commands)
+    lines = [
+        "#!/usr/bin/env bash",
+        f"# {name}: what tritonbuild runs for this step; `bash {name}.sh` does the same by hand.",
+        "# A value that holds a $ is text, on purpose:",
+        "# shellcheck disable=SC2016",
+        _UMASK,
+        *(f"export {key}={quote(value)}" for key, value in sorted(environment.items())),
+        END_OF_ENVIRONMENT,
+        "set -e",
+        *functions,
+        "set -x",
+        *format_commands(step.commands),
+    ]
+    return "\n".join(lines) + "\n"

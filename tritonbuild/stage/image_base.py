@@ -1,0 +1,71 @@
+"""The system under the tree in a container image: the board's, as small as the tree allows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tritonbuild.errors import HostError
+from tritonbuild.executors.rootfs import RootSpec, find_root, make_root, root_spec_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from tritonbuild.executors.rootfs import Root
+    from tritonbuild.plan.model import Plan
+    from tritonbuild.recipe.load import RecipeBook
+
+
+def base_spec_of(plan: Plan, verified: Mapping[str, Any], book: RecipeBook) -> RootSpec:
+    """Return the root that an image of a build stands on.
+
+    The one that the tree was checked against, where that is one; else the packages that every
+    image of the system has. In both cases with what the tree takes from the system besides.
+
+    Args:
+        plan: What was built.
+        verified: What the ELF check found (`verify.json`).
+        book: For the operating system's recipe.
+
+    Raises:
+        RecipeError: There is no recipe of the system.
+    """
+    for step in plan.steps:
+        if step.id == "root":
+            spec = root_spec_of(step)
+            more = set(verified["to_install"].values()) - {"", *spec.packages}
+            if not more:
+                return spec
+            return _with(spec, more)
+    # A build on a machine that is not like the board is for that machine.
+    system = book.operating_system(plan.machine.os if plan.machine else plan.selection.os)
+    mirror = None  # what mmdebstrap knows for the suite
+    if plan.selection.mirror in book.names("mirrors"):
+        mirror = book.mirror(plan.selection.mirror).apt.get(system.distribution)
+    spec = RootSpec(
+        system.distribution, system.suite, verified["arch"], system.base_packages, {}, mirror
+    )
+    used = {*verified["system_libraries"].values(), *verified["to_install"].values()} - {""}
+    return _with(spec, used)
+
+
+def _with(spec: RootSpec, packages: set[str]) -> RootSpec:
+    """Return a root with more packages, and nothing taken out of it."""
+    every = tuple(sorted({*spec.packages, *packages}))
+    return RootSpec(spec.distribution, spec.suite, spec.arch, every, {}, spec.mirror)
+
+
+def get_base(spec: RootSpec, cache: Path, log: Path) -> Root:
+    """Return the root, made where the cache has none.
+
+    Raises:
+        HostError: It can neither be found nor made here.
+    """
+    root = find_root(spec, cache)
+    if root:
+        return root
+    try:
+        return make_root(spec, cache, log)
+    except HostError as err:
+        err.hint = f"{err.hint}; the formats tar.zst and deb need no root"
+        raise
