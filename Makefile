@@ -20,6 +20,10 @@ APT_INSTALL := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --n
 # What tests use on top: compilers for files to check and for a stand-in NPU library, zstd to open
 # packages with another hand, and what lets an ordinary user make a root.
 TEST_PACKAGES := gcc libc6-dev uidmap zstd
+# The stand-ins of upstream's repositories are built for this machine; a package of each format is
+# opened by the program that it is for.
+TEST_PACKAGES += build-essential ccache cmake docker.io dpkg-dev libarchive-dev libboost1.81-dev \
+	libnuma-dev libssl-dev python3-dev python3-numpy rapidjson-dev zlib1g-dev
 ifneq ($(shell uname -m),aarch64)
 TEST_PACKAGES += gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 endif

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tritonbuild.arch import Arch
 from tritonbuild.paths import Workspace
 
 if TYPE_CHECKING:
@@ -29,23 +31,24 @@ class World:
 
     Attributes:
         folder: Where the repositories, archives and the mirror recipe are.
+        archive: A ready-made ONNX Runtime: the release pins the real one's checksum, so no mirror
+            can serve another file for it.
         cache: A cache for these tests alone.
         run: Runs tritonbuild.
         env: Environment of each run.
     """
 
     folder: Path
+    archive: Path
     cache: Path
     run: Callable[..., object]
     env: dict[str, str] = field(default_factory=dict)
 
     @property
     def options(self) -> tuple[str, ...]:
-        # Its checksum is pinned, so no mirror can serve another file for it.
-        archive = next((self.folder / "archives").rglob("onnxruntime-linux-x64-1.16.3.tgz"))
         return (
             *TARGET, "--recipes", str(self.folder / "recipes"), "--mirror", "standins",
-            "--archive", f"onnxruntime={archive}",
+            "--archive", f"onnxruntime={self.archive}",
         )  # fmt: skip
 
     def repository(self, name: str) -> Path:
@@ -59,6 +62,17 @@ class World:
             "build", *self.options, "--work-dir", work, *more, cwd=work.parent, timeout=timeout,
             env={**self.env, **options.pop("env", {})}, **options,
         )  # fmt: skip
+
+    @staticmethod
+    def statuses(outcome) -> dict[str, str]:
+        """Return how each step of `build --json` went, by its id."""
+        return {step["name"][3:]: step["status"] for step in json.loads(outcome.stdout)["steps"]}
+
+    @staticmethod
+    def sums(work: Path) -> dict[str, str]:
+        """Return the content of a tree: what two builds of one plan must agree in."""
+        files = json.loads((work / "manifest.json").read_text(encoding="utf-8"))["files"]
+        return {entry["path"]: entry.get("sha256") or entry["link"] for entry in files}
 
 
 def load_materialise() -> Callable[[Path], None]:
@@ -81,7 +95,11 @@ def pristine(tmp_path_factory) -> Path:
 
 
 def make_world(folder: Path, cache: Path, run: Callable[..., object]) -> World:
-    return World(folder, cache, run, {"TRITONBUILD_CACHE_DIR": str(cache)})
+    cache.mkdir(exist_ok=True)
+    name = f"onnxruntime-linux-{'x64' if Arch.native() is Arch.AMD64 else 'aarch64'}-1.16.3.tgz"
+    archive = cache / name
+    shutil.copyfile(next((folder / "archives").rglob(name)), archive)
+    return World(folder, archive, cache, run, {"TRITONBUILD_CACHE_DIR": str(cache)})
 
 
 @pytest.fixture(scope="session")

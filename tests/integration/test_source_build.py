@@ -17,17 +17,6 @@ import pytest
 from tritonbuild.paths import Workspace
 from tritonbuild.plan.model import read_plan
 
-
-def statuses(outcome) -> dict[str, str]:
-    return {step["name"][3:]: step["status"] for step in json.loads(outcome.stdout)["steps"]}
-
-
-def sums(ws: Workspace) -> dict[str, str]:
-    """Return the content of a tree: what two builds of one plan must agree in."""
-    files = json.loads(ws.manifest_path.read_text(encoding="utf-8"))["files"]
-    return {entry["path"]: entry.get("sha256") or entry["link"] for entry in files}
-
-
 # --- from empty to green ----------------------------------------------------------------------
 
 
@@ -93,7 +82,7 @@ def test_nothing_to_do_is_quick(source_build, world):
     started = time.monotonic()
     outcome = world.build(source_build.root, "--json")
     seconds = time.monotonic() - started
-    assert set(statuses(outcome).values()) == {"kept"}
+    assert set(world.statuses(outcome).values()) == {"kept"}
     assert seconds < 3, "an idle machine takes below 1 s (benchmarks/source.py)"
 
 
@@ -110,7 +99,7 @@ def test_another_argument_for_rknn_touches_only_rknn(world, tmp_path):
     )  # fmt: skip
     assert re.search(r"configure-rknn.*\n.*\n +to do again, changed: its commands", plan.stdout)
     outcome = world.build(work, *only, *changed)
-    again = {name for name, status in statuses(outcome).items() if status != "kept"}
+    again = {name for name, status in world.statuses(outcome).items() if status != "kept"}
     looked = {"sources", "check-patches"}  # they look, and change nothing
     assert again - looked == {
         "configure-rknn", "build-rknn", "install-rknn", "assemble", "verify",
@@ -129,7 +118,7 @@ def test_two_folders_give_the_same_package(source_build, world, tmp_path):
     work = tmp_path / "another" / "folder-which-has-a-much-longer-name"
     outcome = world.build(work)
     assert outcome.code == 0, outcome.stderr
-    assert sums(Workspace(work)) == sums(source_build)
+    assert world.sums(work) == world.sums(source_build.root)
     digests = set()
     for root in (work, source_build.root):
         packed = world.run("package", "--work-dir", root, "--json", cwd=tmp_path, env=world.env)

@@ -14,9 +14,6 @@ import time
 from pathlib import Path
 
 import pytest
-from test_source_build import statuses, sums
-
-from tritonbuild.paths import Workspace
 
 # The core alone is the quickest build, rknn the smallest backend.
 CORE = ("--component", "core")
@@ -121,8 +118,8 @@ def test_local_checkout(own_world, tmp_path):
     assert "--allow-dirty" in dirty.stderr
     allowed = own_world.build(work, *choice, "--allow-dirty", "--json")
     assert allowed.code == 0, allowed.stderr
-    assert statuses(allowed)["fetch-rknn"] == "done"
-    assert statuses(allowed)["build-core"] == "kept"
+    assert own_world.statuses(allowed)["fetch-rknn"] == "done"
+    assert own_world.statuses(allowed)["build-core"] == "kept"
     assert (work / "build/rknn/CMakeLists.txt").read_text().endswith("# mine\n")
     assert git(folder, "status", "--porcelain") == "M CMakeLists.txt", "the checkout is untouched"
     manifest = json.loads((work / "manifest.json").read_text())
@@ -134,18 +131,19 @@ def test_local_checkout(own_world, tmp_path):
 
 @pytest.mark.parametrize("fault", ["gone", "twice"])
 def test_patch_that_does_not_fit_is_found_before_anything_is_built(own_world, tmp_path, fault):
-    bare = own_world.repository("triton-inference-server/python_backend")
-    work_tree = check_out(bare, tmp_path / "python")
+    work_tree = check_out(own_world.repository("zjd1988/rknn_backend"), tmp_path / "rknn")
     lists = work_tree / "CMakeLists.txt"
     text = lists.read_text()
-    line = next(one for one in text.splitlines() if "boostorg.jfrog.io" in one)
-    lists.write_text(text.replace(line, f"{line}\n{line}" if fault == "twice" else line[:-3]))
+    line = next(one for one in text.splitlines() if "${PT_LIBS}" in one)
+    other = f"{line}\n{line}" if fault == "twice" else line.replace("rklib", "library")
+    lists.write_text(text.replace(line, other))
     git(work_tree, "commit", "-q", "-a", "-m", fault)
-    git(work_tree, "push", "-q", "--force", "origin", "HEAD:refs/tags/r23.12")
-    outcome = own_world.build(tmp_path / "work", "--component", "python")
+    git(work_tree, "push", "-q", "origin", "HEAD:refs/heads/r23.12")
+    outcome = own_world.build(tmp_path / "work", *RKNN)
     assert outcome.code == 6, outcome.stderr
-    assert "python/boost-1.79-mirror.yaml" in outcome.stderr
-    assert "boostorg.jfrog.io" in outcome.stderr, "the nearest lines, or the lines that fit"
+    assert "rknn/run-path.yaml" in outcome.stderr
+    wanted = f"{text.splitlines().index(line) + 1}" if fault == "twice" else "FOREACH(rklib"
+    assert wanted in outcome.stderr, "the lines that fit, or the nearest ones"
     assert not (tmp_path / "work" / "build").exists(), "nothing was built"
 
 
@@ -198,7 +196,7 @@ HOSTILE = {
     "newline": "a\ntouch {mark}\n",
     "quotes": "\"; touch {mark}; \"'; touch {mark}; '",
     "dash": "--version",
-    "blanks": " two  words = three ",
+    "blanks": "two  words = three",
 }
 
 
@@ -262,7 +260,8 @@ KILLS = 30
 
 def start(world, work: Path) -> subprocess.Popen[bytes]:
     work.parent.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "tritonbuild", "-q", "build", *world.options, "--work-dir", work]
+    argv = [sys.executable, "-m", "tritonbuild", "-q", "build", *world.options, *RKNN]
+    argv += ["--work-dir", work]
     return subprocess.Popen(
         [str(word) for word in argv], cwd=work.parent, env={**os.environ, **world.env},
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -282,14 +281,14 @@ def processes_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.timeout(1500)
-def test_kill_at_any_moment_and_again_makes_the_same_tree(source_build, world, tmp_path):
+def test_kill_at_any_moment_and_again_makes_the_same_tree(world, tmp_path):
     """Killed 30 times at random moments of a build, each of which is then finished."""
-    expected = sums(source_build)
     seed = random.SystemRandom().randrange(1 << 30)
     dice = random.Random(seed)
     started = time.monotonic()
-    assert world.build(tmp_path / "measured").code == 0
+    assert world.build(tmp_path / "measured", *RKNN).code == 0
     whole = time.monotonic() - started
+    expected = world.sums(tmp_path / "measured")
     for number in range(KILLS):
         work = tmp_path / f"killed-{number}" / "work"
         child = start(world, work)
@@ -301,7 +300,7 @@ def test_kill_at_any_moment_and_again_makes_the_same_tree(source_build, world, t
         while processes_in(work.parent) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert processes_in(work.parent) == [], f"seed {seed}, killed after {moment:.2f} s"
-        again = world.build(work)
+        again = world.build(work, *RKNN)
         assert again.code == 0, f"seed {seed}, killed after {moment:.2f} s: {again.stderr}"
-        assert sums(Workspace(work)) == expected, f"seed {seed}, killed after {moment:.2f} s"
+        assert world.sums(work) == expected, f"seed {seed}, killed after {moment:.2f} s"
         shutil.rmtree(work.parent)

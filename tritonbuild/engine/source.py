@@ -170,6 +170,8 @@ class SourceRunner:
     def is_intact(self, step: Step, outputs: Outputs) -> bool:
         """Return whether what a step left is still there, as far as a quick look tells."""
         if step.kind is StepKind.SOURCES:
+            if self._plan.selection.checkouts:
+                return False  # only a look tells whether somebody worked in them
             path = self._ws.source_lock_path
             if not path.is_file() or _digest(path) != outputs["lock"]:
                 return False
