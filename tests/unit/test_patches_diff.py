@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tritonbuild.errors import PatchError, RecipeError
-from tritonbuild.patches.folder import apply_patch, undo_patch
+from tritonbuild.patches.folder import apply_to_folder, undo_in_folder
+from tritonbuild.patches.series import PatchInSeries
 from tritonbuild.patches.text import State
 from tritonbuild.recipe.changes import parse_diff
 from tritonbuild.recipe.load import load_patch
@@ -42,6 +43,15 @@ def make_diff(folder: Path, before: dict[str, bytes], after: dict[str, bytes], *
     for name, content in before.items():
         (folder / name).write_bytes(content)
     return text
+
+
+def apply_patch(folder: Path, patch):
+    """Apply one patch alone; return how it stood to the folder before."""
+    return apply_to_folder(folder, [PatchInSeries.of("c", "p.yaml", patch)])[0]
+
+
+def undo_patch(folder: Path, patch) -> None:
+    undo_in_folder(folder, [PatchInSeries.of("c", "p.yaml", patch)])
 
 
 def load(tmp_path: Path, diff: bytes):

@@ -14,7 +14,16 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from tritonbuild.errors import RecipeError
-from tritonbuild.recipe.fields import AddressPrefix, AptAddress, GitAddress, IndexAddress, WheelName
+from tritonbuild.recipe.fields import (
+    AddressPrefix,
+    AptAddress,
+    CloneOption,
+    GitAddress,
+    GitRef,
+    IndexAddress,
+    Version,
+    WheelName,
+)
 from tritonbuild.recipe.load import load_file
 from tritonbuild.recipe.model import RECIPE_KINDS
 
@@ -105,6 +114,18 @@ ADDRESSES = {
         ),
         ("-x", "--upload-pack=id", "ext::sh -c id", "a/b", "git@x.invalid:-a", "ssh://-oX=id/a"),
     ),
+    GitRef: (
+        ("r23.12", "v1/x", "pull/7/head", "a" * 40, "_x@1+2=3,4"),
+        ("-x", "--upload-pack=id", "a b", "a\nb", "$(id)", "a:b", "a^", ""),
+    ),
+    CloneOption: (
+        ("--recursive", "--depth=1", "--single-branch"),
+        ("--upload-pack=id", "--config=core.fsmonitor=id", "-c", "-uid", "x", "--", "--depth=1\n"),
+    ),
+    Version: (
+        ("2.41.0", "23.12", "2.42.0dev", "py310_23.1.0-1", "1.0+b.1"),
+        ("1; id", "1\nRUN id", "$(id)", "-1", "1 2", '1"', ""),
+    ),
     WheelName: (
         (
             "ruamel.yaml-0.18.16-py3-none-any.whl", "a-1.0-1-py3-none-any.whl",
@@ -119,7 +140,7 @@ ADDRESSES = {
     ("kind", "text", "good"),
     [(kind, text, i == 0) for kind, both in ADDRESSES.items() for i in (0, 1) for text in both[i]],
 )
-def test_addresses_and_file_names_cannot_be_options(kind, text, good):
+def test_what_ends_in_command_lines_and_dockerfiles_is_neither_option_nor_code(kind, text, good):
     adapter = TypeAdapter(kind)
     if good:
         assert adapter.validate_python(text) == text

@@ -196,7 +196,7 @@ if name == "curl":
     import io, tarfile
 
     with tarfile.open(args[args.index("--output") + 1], "w:gz") as archive:
-        for path in ("include/core/onnxruntime_c_api.h", "lib/libonnxruntime.so.1"):
+        for path in ("include/core/onnxruntime_c_api.h", "lib/libonnxruntime.so.1", "LICENSE"):
             archive.addfile(tarfile.TarInfo("onnxruntime-1/" + path), io.BytesIO(b""))
         link = tarfile.TarInfo("onnxruntime-1/lib/libonnxruntime.so")
         link.type, link.linkname = tarfile.SYMTYPE, "libonnxruntime.so.1"

@@ -24,6 +24,7 @@ def main() -> None:
     from tritonbuild.errors import HostError, TritonBuildError
 
     _unwind_on_signals()
+    _forget_repository()
     try:
         app()
     except TritonBuildError as err:
@@ -55,6 +56,21 @@ def _unwind_on_signals() -> None:
         # Whoever started us with nohup does not want SIGHUP to be heard.
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, unwind)
+
+
+def _forget_repository() -> None:
+    """Take away the variables by which git, in a hook say, tells which repository is worked in.
+
+    No repository of ours is meant, and GitPython looks at them. `git rev-parse --local-env-vars`
+    lists them.
+    """
+    for name in (
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_COMMON_DIR", "GIT_CONFIG", "GIT_CONFIG_COUNT",
+        "GIT_CONFIG_PARAMETERS", "GIT_DIR", "GIT_GRAFT_FILE", "GIT_IMPLICIT_WORK_TREE",
+        "GIT_INDEX_FILE", "GIT_NAMESPACE", "GIT_NO_REPLACE_OBJECTS", "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX", "GIT_REPLACE_REF_BASE", "GIT_SHALLOW_FILE", "GIT_WORK_TREE",
+    ):  # fmt: skip
+        os.environ.pop(name, None)
 
 
 def _drop_output() -> None:

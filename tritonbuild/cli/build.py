@@ -49,7 +49,9 @@ def build(
     )
     _remember(ws)
     results = build_plan(plan, ws, choice.book, options)
-    _report(plan, ws, results, as_json=as_json)
+    board = choice.book.board(plan.selection.board)
+    is_meant = str(board.arch) == plan.selection.arch and plan.selection.os in board.os
+    _report(plan, ws, results, is_for_board=is_meant, as_json=as_json)
 
 
 def _remember(ws: Workspace) -> None:
@@ -67,7 +69,9 @@ def _remember(ws: Workspace) -> None:
         )
 
 
-def _report(plan: Plan, ws: Workspace, results: list[StepResult], *, as_json: bool) -> None:
+def _report(
+    plan: Plan, ws: Workspace, results: list[StepResult], *, is_for_board: bool, as_json: bool
+) -> None:
     import json
     from dataclasses import asdict
 
@@ -86,7 +90,10 @@ def _report(plan: Plan, ws: Workspace, results: list[StepResult], *, as_json: bo
     rows = [(r.name, r.title, r.status, f"{r.seconds:.1f}") for r in results]
     terminal.table(("STEP", "WHAT", "STATUS", "SECONDS"), rows)
     terminal.output("\n" + format_verification(plan.selection.os, verified))
-    terminal.info(f"\n{ws.tritonserver_dir} is ready for {plan.selection.board}")
+    chosen = plan.selection
+    machine = f"this machine ({chosen.arch}, {chosen.os}), not for {chosen.board}"
+    whom = chosen.board if is_for_board else machine
+    terminal.info(f"\n{ws.tritonserver_dir} is ready for {whom}")
     terminal.info(
         "next: `tritonbuild smoke` proves that it answers, `tritonbuild package` packs it"
     )

@@ -105,7 +105,16 @@ def _stop_if_lacking(findings: list[Finding]) -> None:
     """
     from tritonbuild.errors import HostError
 
-    lacking = [finding.tool for finding in findings if finding.stops]
-    if lacking:
-        msg = f"this machine lacks: {', '.join(lacking)}"
-        raise HostError(msg, hint="`tritonbuild doctor --fix` with the same options installs it")
+    lacking = [finding for finding in findings if finding.stops]
+    if not lacking:
+        return
+    msg = f"this machine lacks: {', '.join(finding.tool for finding in lacking)}"
+    if any(finding.fix and not finding.by_hand for finding in lacking):
+        hint = "`tritonbuild doctor --fix` with the same options installs what can be installed"
+    elif any(finding.fix for finding in lacking):
+        hint = "what stands under `to mend` has to be run by hand"
+    else:
+        hint = "nothing can be installed for that: NEEDED says what has to be there"
+    if any(finding.tool == "machine" for finding in lacking):
+        hint += "; --executor native is for a trial on a machine that is not like the board"
+    raise HostError(msg, hint=hint)

@@ -25,7 +25,7 @@ def lock(
     ] = False,
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="File to write [./tritonbuild.lock]."),
+        typer.Option(help="File to write, or to compare with [./tritonbuild.lock]."),
     ] = None,
     allow_dirty: Annotated[
         bool, typer.Option("--allow-dirty", help="Take --source checkouts with changes.")
@@ -51,7 +51,7 @@ def lock(
             f"{path} is not what the plan comes to today:",
             *(f"  {d.format()}" for d in moved),
         ]
-        hint = "`tritonbuild lock --update` takes it"
+        hint = "`tritonbuild lock --update` with the same options takes it"
         raise SourceError("\n".join(lines), hint=hint)
     status = "written" if before is None else "updated" if moved else "unchanged"
     if before is None or update:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from tritonbuild.cli.options import Json, Recipes, WorkDir, open_book, open_workspace
+from tritonbuild.cli.options import (
+    Json,
+    Recipes,
+    WorkDir,
+    complete_step,
+    open_book,
+    open_workspace,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +27,9 @@ if TYPE_CHECKING:
 def logs(
     step: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(help="A step's number, id, or how its id begins."),
+        typer.Argument(
+            help="A step's number, id, or how its id begins.", autocompletion=complete_step
+        ),
     ] = None,
     failed: Annotated[
         bool, typer.Option("--failed", help="Say why the step failed that failed last.")
@@ -42,6 +51,9 @@ def logs(
     if failed and (step or follow):
         msg = "--failed goes neither with a step nor with --follow"
         raise UsageError(msg, hint="`tritonbuild logs STEP` prints the whole log of a step")
+    if follow and as_json:
+        msg = "--follow does not go with --json"
+        raise UsageError(msg, hint="--follow prints the log as it is; --json says where it is")
     ws, plan = open_workspace(work_dir)
     if failed:
         _explain(ws, plan, recipes, as_json=as_json)

@@ -52,6 +52,45 @@ def _complete_provider(incomplete: str) -> list[str]:
     return [name for name in ("source", "wheel") if name.startswith(incomplete)]
 
 
+def _complete_executor(incomplete: str) -> list[str]:
+    from tritonbuild.plan.model import Executor as ExecutorName
+
+    return [one.value for one in ExecutorName if one.value.startswith(incomplete)]
+
+
+def _complete_variant(incomplete: str) -> list[str]:
+    from tritonbuild.plan.select import selectable
+    from tritonbuild.recipe.load import RecipeBook
+
+    book = RecipeBook.open()
+    sources = {name: book.component(name).source for name in selectable(book)}
+    pairs = [f"{name}={way}" for name, one in sources.items() if one for way in one.variants]
+    return [pair for pair in pairs if pair.startswith(incomplete)]
+
+
+def _complete_source(incomplete: str) -> list[str]:
+    return [f"{name}=" for name in _complete_component("") if name.startswith(incomplete)]
+
+
+def _complete_archive(incomplete: str) -> list[str]:
+    from tritonbuild.recipe.load import RecipeBook
+
+    book = RecipeBook.open()
+    names = {name for one in book.names("releases") for name in book.release(one).archives}
+    return [f"{name}=" for name in sorted(names) if name.startswith(incomplete)]
+
+
+def complete_step(incomplete: str) -> list[str]:
+    """Return the steps of the last build made from this folder whose id begins so."""
+    from tritonbuild.errors import TritonBuildError
+
+    try:
+        _, plan = open_workspace(None)
+    except (TritonBuildError, OSError, ValueError):
+        return []
+    return [step.id for step in plan.steps if step.id.startswith(incomplete)]
+
+
 # typer reads these annotations at run time on Python 3.10 too, hence Optional.
 Board = Annotated[
     str,
@@ -74,7 +113,11 @@ From = Annotated[
 ]  # fmt: skip
 Executor = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="Where a source build runs [native]."),
+    typer.Option(
+        help="Where a source build runs: native is this machine, like the board or not "
+        "[this machine, if it is like the board].",
+        autocompletion=_complete_executor,
+    ),
 ]
 Components = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -103,6 +146,7 @@ Variants = Annotated[
     typer.Option(
         "--variant", metavar="COMPONENT=NAME",
         help="Another way to build a component, such as onnxruntime=docker; repeatable.",
+        autocompletion=_complete_variant,
     ),
 ]  # fmt: skip
 Checkouts = Annotated[
@@ -110,6 +154,7 @@ Checkouts = Annotated[
     typer.Option(
         "--source", metavar="COMPONENT=DIR",
         help="Take a component's sources from a local git checkout; repeatable.",
+        autocompletion=_complete_source,
     ),
 ]  # fmt: skip
 Archives = Annotated[
@@ -117,6 +162,7 @@ Archives = Annotated[
     typer.Option(
         "--archive", metavar="NAME=FILE",
         help="Take a file of your own for an archive of the release, such as onnxruntime; repeatable.",
+        autocompletion=_complete_archive,
     ),
 ]  # fmt: skip
 Recipes = Annotated[
@@ -164,15 +210,19 @@ def _shared_options(
     """
     from tritonbuild.plan.model import Executor as ExecutorName
     from tritonbuild.plan.model import Request
+    from tritonbuild.plan.named import check_choice
     from tritonbuild.recipe.fields import ProviderKind
     from tritonbuild.recipe.load import RecipeBook
 
+    kind = ProviderKind(check_choice("--from", provider, [p.value for p in ProviderKind]))
+    if kind is ProviderKind.WHEEL:
+        _refuse_with_wheels({"--variant": variant, "--source": source, "--archive": archive})
     request = Request(
         board=board,
         os=os,
         release=release,
-        provider=ProviderKind(_choose("--from", provider, [p.value for p in ProviderKind])),
-        executor=ExecutorName(_choose("--executor", executor, [e.value for e in ExecutorName]))
+        provider=kind,
+        executor=ExecutorName(check_choice("--executor", executor, [e.value for e in ExecutorName]))
         if executor
         else None,
         components=tuple(component or ()),
@@ -193,18 +243,33 @@ def _shared_options(
     return Choice(RecipeBook.open(recipes), request)
 
 
+def _refuse_with_wheels(given: Mapping[str, list[str] | None]) -> None:
+    """Refuse options that only a source build heeds.
+
+    Raises:
+        UsageError: One of them was given.
+    """
+    from tritonbuild.errors import UsageError
+
+    for option, texts in given.items():
+        if texts:
+            msg = f"{option} {texts[0]} does not go with --from wheel"
+            raise UsageError(msg, hint=f"wheels come compiled; {option} needs --from source")
+
+
 def _read_archive(text: str) -> tuple[str, OwnArchive]:
     """Return the name and what `--archive NAME=FILE` stands for; the file is read here, once."""
     from tritonbuild.errors import UsageError
+    from tritonbuild.paths import hash_file
     from tritonbuild.plan.model import OwnArchive
-    from tritonbuild.sources.wheel import hash_file
+    from tritonbuild.sources.address import file_url
 
     name, file = _parse_pair("--archive", text, "onnxruntime=onnxruntime-linux-aarch64-1.16.3.tgz")
     path = Path(file).resolve()
-    if not path.is_file() or any(char.isspace() for char in str(path)):
-        msg = f"--archive {name}: {path} is no file, or has blanks in its path"
+    if not path.is_file():
+        msg = f"--archive {name}: {path} is no file"
         raise UsageError(msg, hint="name a tar archive of the same layout as the release's")
-    return name, OwnArchive(f"file://{path}", hash_file(path))
+    return name, OwnArchive(file_url(path), hash_file(path))
 
 
 def takes_choice(
@@ -244,16 +309,6 @@ def takes_choice(
     return decorate
 
 
-def _choose(option: str, value: str, known: list[str]) -> str:
-    from tritonbuild.errors import UsageError
-    from tritonbuild.recipe.load import suggest
-
-    if value not in known:
-        msg = f'{option}: unknown value "{value}"{suggest(value, known)}'
-        raise UsageError(msg, hint=f"known: {', '.join(known)}")
-    return value
-
-
 def _parse_setting(text: str) -> Setting:
     import re
 
@@ -268,14 +323,14 @@ def _parse_setting(text: str) -> Setting:
     return Setting(found[1], found[2], found[3])
 
 
-def _parse_pair(option: str, text: str, example: str) -> tuple[str, str]:
-    from tritonbuild.errors import UsageError
+# What the options that take a pair want, as their help says.
+_PAIRS = {"--variant": "COMPONENT=NAME", "--source": "COMPONENT=DIR", "--archive": "NAME=FILE"}
 
-    name, equals, value = text.partition("=")
-    if not (name and equals and value) or "\0" in text:
-        msg = f"{option} {text!r}: COMPONENT=VALUE is wanted"
-        raise UsageError(msg, hint=f"for example {option} {example}")
-    return name, value
+
+def _parse_pair(option: str, text: str, example: str) -> tuple[str, str]:
+    from tritonbuild.plan.named import split_pair
+
+    return split_pair(option, text, "=", _PAIRS[option], example)
 
 
 def open_book(recipes: Path | None) -> RecipeBook:

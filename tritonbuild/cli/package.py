@@ -43,6 +43,7 @@ def package(
 
     chosen = _check_formats(formats or ["tar.zst"])
     ws, plan = open_workspace(work_dir)
+    _warn_of_other_machine(plan, recipes)
     made: dict[str, Package] = {}
     with hold(ws, "package"):
         for one in chosen:
@@ -55,6 +56,20 @@ def package(
         return
     for one, package in made.items():
         _print(one, package, ws, plan)
+
+
+def _warn_of_other_machine(plan: Plan, recipes: Path | None) -> None:
+    """Say that a trial build is for the machine that made it, not for the board it is named after."""
+    from tritonbuild.console import terminal
+
+    chosen, book = plan.selection, open_book(recipes)
+    if chosen.board not in book.names("boards"):
+        return
+    board = book.board(chosen.board)
+    if board.arch != chosen.arch or chosen.os not in board.os:
+        terminal.warning(
+            f"this tree is for {chosen.arch} with {chosen.os}; {chosen.board} cannot run it"
+        )
 
 
 def _check_formats(formats: list[str]) -> list[str]:

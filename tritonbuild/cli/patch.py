@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tritonbuild.cli.options import Json, Mirror, Recipes, open_book
+from tritonbuild.cli.options import Json, Recipes, open_book
 
 if TYPE_CHECKING:
     from tritonbuild.patches.series import PatchInSeries, PatchReport
@@ -29,6 +29,20 @@ def _complete_component(incomplete: str) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
+def _complete_mirror(incomplete: str) -> list[str]:
+    from tritonbuild.recipe.load import RecipeBook
+
+    return [name for name in RecipeBook.open().names("mirrors") if name.startswith(incomplete)]
+
+
+def _complete_variant(context: typer.Context, incomplete: str) -> list[str]:
+    from tritonbuild.recipe.load import RecipeBook
+
+    book, name = RecipeBook.open(), context.params.get("component")
+    source = book.component(name).source if name in book.names("components") else None
+    return [way for way in (source.variants if source else ()) if way.startswith(incomplete)]
+
+
 def patch(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The component's sources.")],
     component: Annotated[
@@ -42,13 +56,23 @@ def patch(
         ),
     ],
     variant: Annotated[
-        str, typer.Option(help="Way of building it that the patches are for [the usual one].")
+        str,
+        typer.Option(
+            help="Way of building it that the patches are for [the usual one].",
+            autocompletion=_complete_variant,
+        ),
     ] = "",
     check: Annotated[
         bool, typer.Option("--check", help="Only say how each patch stands to the sources.")
     ] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Take the patches back, exactly.")] = False,
-    mirror: Mirror = "upstream",
+    mirror: Annotated[
+        str,
+        typer.Option(
+            help="Mirror of the build that the patches are for: some are for one mirror alone.",
+            autocompletion=_complete_mirror,
+        ),
+    ] = "upstream",
     recipes: Recipes = None,
     as_json: Json = False,
 ) -> None:
@@ -116,7 +140,8 @@ def _patches_of_variant(source: SourceProvider, name: str, variant: str) -> tupl
     known = list(source.variants)
     if variant and variant not in known:
         msg = f'component {name} has no variant "{variant}"{suggest(variant, known)}'
-        raise UsageError(msg, hint=f"known: {', '.join(known) or 'none'}")
+        hint = f"known: {', '.join(known)}" if known else "leave it out: there is one way only"
+        raise UsageError(msg, hint=hint)
     chosen = source.variants.get(variant or next(iter(known), ""))
     return chosen.patches if chosen else ()
 

@@ -18,6 +18,8 @@ def plan(choice: Choice, work_dir: NewWorkDir = None, as_json: Json = False) -> 
 
     Where such a build was made before, it says which steps would be done again.
     """
+    import json
+
     from tritonbuild.console import terminal
     from tritonbuild.engine.outlook import foresee
     from tritonbuild.plan.make import make_plan
@@ -27,7 +29,11 @@ def plan(choice: Choice, work_dir: NewWorkDir = None, as_json: Json = False) -> 
         terminal.output(made.to_json())
         return
     made, outlook = foresee(choice.book, choice.request, made, work_dir)
-    terminal.output(made.to_json() if as_json else format_plan(made, outlook))
+    if as_json:
+        content = json.loads(made.to_json()) | {"outlook": outlook}
+        terminal.output(json.dumps(content, indent=2, sort_keys=True))
+        return
+    terminal.output(format_plan(made, outlook))
 
 
 def format_plan(plan: Plan, outlook: Mapping[str, str]) -> str:

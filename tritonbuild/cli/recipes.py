@@ -24,6 +24,17 @@ Kind = Annotated[
 ]
 
 
+def _complete_shown(incomplete: str) -> list[str]:
+    from tritonbuild.paths import data_dir
+    from tritonbuild.recipe.load import RecipeBook
+
+    book = RecipeBook.open()
+    names = [f"{kind}/{name}" for kind in _KINDS for name in book.names(kind)]
+    folders = [*(folder / "patches" for folder in book.folders), data_dir("patches")]
+    names += sorted({f"patches/{p.relative_to(f)}" for f in folders for p in f.rglob("*.yaml")})
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def _check_kind(kind: str, known: tuple[str, ...] = _KINDS) -> str:
     from tritonbuild.errors import UsageError
     from tritonbuild.recipe.load import suggest
@@ -56,7 +67,11 @@ def list_recipes(kind: Kind = None, recipes: Recipes = None, as_json: Json = Fal
 
 def show(
     name: Annotated[
-        str, typer.Argument(help="A recipe's name, kind/name, or patches/COMPONENT/NAME.yaml.")
+        str,
+        typer.Argument(
+            help="A recipe's name, kind/name, or patches/COMPONENT/NAME.yaml.",
+            autocompletion=_complete_shown,
+        ),
     ],
     recipes: Recipes = None,
     as_json: Json = False,
@@ -95,8 +110,7 @@ def _format_patch(book: RecipeBook, relative: str, *, as_json: bool) -> str:
     if as_json:
         content = patch.model_dump(mode="json", by_alias=True, exclude_none=True)
         return json.dumps({"file": origin, "patch": content}, indent=2)
-    about = [origin, patch.summary, *patch.upstream]
-    return "".join(f"# {line}\n" for line in about) + format_diff(patch)
+    return f"# {origin}\n{format_diff(patch)}"
 
 
 def _find(book: RecipeBook, name: str) -> tuple[str, str]:
@@ -104,6 +118,10 @@ def _find(book: RecipeBook, name: str) -> tuple[str, str]:
     from tritonbuild.errors import RecipeError, UsageError
     from tritonbuild.recipe.load import suggest
 
+    if name.endswith(".yaml"):
+        msg = f'"{name}" is the name of no recipe'
+        hint = "a recipe is called KIND/NAME without .yaml, a patch patches/COMPONENT/NAME.yaml"
+        raise UsageError(msg, hint=hint)
     if "/" in name:
         kind, _, plain = name.partition("/")
         return _check_kind(kind), plain

@@ -92,10 +92,15 @@ def render(
     It takes the options of Triton's build.py too, with the meaning that they have there.
     """
     from tritonbuild.console import terminal
+    from tritonbuild.errors import UsageError
     from tritonbuild.paths import make_dir, write_text
+    from tritonbuild.plan.select import AUTO_MIRROR
     from tritonbuild.render.container import Container
 
     switches = given.read()
+    if choice.request.mirror == AUTO_MIRROR:
+        msg = "render asks no network, so it cannot measure for --mirror auto"
+        raise UsageError(msg, hint="name a mirror: `tritonbuild list mirrors`")
     jobs = build_parallel or choice.request.jobs
     choice = replace(choice, request=replace(choice.request, jobs=jobs))
     folders = _check_folders(

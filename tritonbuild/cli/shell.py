@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from tritonbuild.cli.options import WorkDir, open_workspace
+from tritonbuild.cli.options import WorkDir, complete_step, open_workspace
 
 if TYPE_CHECKING:
     from tritonbuild.paths import Workspace
@@ -21,7 +21,9 @@ _RUN = '. "$1" && shift && exec "$@"'
 def shell(
     step: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Argument(help="A step's number, id, or how its id begins."),
+        typer.Argument(
+            help="A step's number, id, or how its id begins.", autocompletion=complete_step
+        ),
     ] = None,
     command: Annotated[
         Optional[list[str]],  # noqa: UP045

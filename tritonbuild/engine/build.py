@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,8 @@ from tritonbuild.plan.model import StepKind, read_plan
 from tritonbuild.recipe.fields import ProviderKind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tritonbuild.engine.run import StepResult
     from tritonbuild.plan.model import Machine, Plan, Request
     from tritonbuild.recipe.load import RecipeBook
@@ -69,12 +72,12 @@ def _check_path(path: Path) -> None:
     """Refuse a folder that upstream's own CMake files cannot build in.
 
     They hand paths to linkers without quotes (rknn_backend: `-L${RKNN_LIB_PATHS}`), and PATH and
-    MAKEFLAGS know no quotes at all.
+    MAKEFLAGS know no quotes at all. -Wl, is cut at commas, -ffile-prefix-map= at the first `=`.
 
     Raises:
         UsageError: Its path has blanks, quotes or such.
     """
-    if not re.fullmatch(r"[\w./+@=,~-]+", str(path)):
+    if not re.fullmatch(r"[\w./+@~-]+", str(path)):
         msg = f"sources cannot be built in {str(path)!r}: its path has blanks, quotes or the like"
         raise UsageError(msg, hint="choose a plain one with --work-dir")
 
@@ -115,7 +118,7 @@ def build_plan(
     ws.make()
     with hold(ws, "build"):
         _record(plan, ws)
-        _remove_stale_scripts(plan, ws)
+        renumber(plan, ws)
         try:
             if plan.selection.provider is ProviderKind.WHEEL:
                 return _build_from_wheels(plan, ws, options)
@@ -183,10 +186,53 @@ def read_plan_of(ws: Workspace) -> Plan | None:
         return None
 
 
-def _remove_stale_scripts(plan: Plan, ws: Workspace) -> None:
-    """Delete scripts and states of steps that are in no plan any more."""
-    names = {plan.name_of(step) for step in plan.steps}
-    for folder in (ws.scripts_dir, ws.state_dir):
-        for path in folder.iterdir():
-            if path.stem not in names and path != ws.failed_path:
+def renumber(plan: Plan, ws: Workspace) -> None:
+    """Give the files of each step the number that it has in this plan.
+
+    A component or patch more moves those that come after it, and what they did is still done.
+    Scripts and states of steps that are not in the plan are deleted.
+    """
+    names = {step.id: plan.name_of(step) for step in plan.steps}
+    for folder in (ws.scripts_dir, ws.state_dir, ws.logs_dir):
+        # Of several for one step the newest counts, and comes last.
+        for path in sorted(folder.iterdir(), key=lambda one: one.lstat().st_mtime_ns):
+            found = _NUMBERED.fullmatch(path.stem)
+            if found is None or not path.is_file():
+                continue
+            name = names.get(found[2])
+            # What a write that was killed left has a dot.
+            if found[1] or (name is None and folder != ws.logs_dir):
                 path.unlink()
+            elif name is not None and name != path.stem:
+                _rename(path, name)
+    _rename_failure(names, ws)
+
+
+# `NN-<step>`: what a step's script, log and state are called.
+_NUMBERED = re.compile(r"(\.?)\d{2,}-(.+)")
+
+
+def _rename(path: Path, name: str) -> None:
+    target = path.with_name(name + path.suffix)
+    if target.exists() and target.stat().st_mtime_ns > path.stat().st_mtime_ns:
+        path.unlink()
+        return
+    path.replace(target)
+    if path.suffix == ".sh":  # it says what it is called
+        text = target.read_text(encoding="utf-8")
+        write_text(target, text.replace(path.stem, name, 2), executable=True)
+
+
+def _rename_failure(names: Mapping[str, str], ws: Workspace) -> None:
+    """Let the note of the step that failed last name it as it is called now."""
+    try:
+        text = ws.failed_path.read_text(encoding="utf-8")
+        before = str(json.loads(text)["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    found = _NUMBERED.fullmatch(before)
+    name = names.get(found[2]) if found else None
+    if name is None:
+        ws.failed_path.unlink()
+    elif name != before:
+        write_text(ws.failed_path, text.replace(before, name))

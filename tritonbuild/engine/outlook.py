@@ -9,7 +9,7 @@ from tritonbuild.engine.build import plan_in, read_plan_of
 from tritonbuild.engine.state import describe_change, read_done
 from tritonbuild.paths import Workspace
 from tritonbuild.plan.make import make_plan
-from tritonbuild.plan.model import key_of, key_parts_of
+from tritonbuild.plan.model import StepKind, key_of, key_parts_of
 from tritonbuild.recipe.fields import ProviderKind
 
 if TYPE_CHECKING:
@@ -48,8 +48,12 @@ def _compare(plan: Plan, ws: Workspace) -> dict[str, str]:
     """Return for each step whether it is kept, as far as the plan and the notes tell."""
     outlook: dict[str, str] = {}
     keys: dict[str, str] = {}
+    runs: dict[str, str] = {}
     for step in plan.steps:
-        done = read_done(ws.state_dir / f"{plan.name_of(step)}.json")
+        # The number may be another one by now: then the next build gives it the new one.
+        found = [path for path in ws.state_dir.glob(f"[0-9]*-{step.id}.json")
+                 if path.stem.partition("-")[2] == step.id]  # fmt: skip
+        done = read_done(max(found, key=_read_time)) if found else None
         again = [other for other in step.needs if outlook[other] != "kept"]
         if done is None:
             outlook[step.id] = "to do: not done yet"
@@ -61,6 +65,18 @@ def _compare(plan: Plan, ws: Workspace) -> dict[str, str]:
             parts = key_parts_of(step, needed, {})
             known = {name: value for name, value in done.parts.items() if name in parts}
             same = key_of(known) == key_of(parts) and done.key is not None
-            outlook[step.id] = "kept" if same else f"to do again, {describe_change(known, parts)}"
+            anew = [other for other in step.needs if done.made_from.get(other) != runs[other]]
+            if step.kind is StepKind.SOURCES and plan.selection.checkouts:
+                outlook[step.id] = "to do again: local checkouts are looked at in every build"
+            elif same and not anew:
+                outlook[step.id] = "kept"
+            else:
+                why = describe_change(known, parts, made_anew=anew)
+                outlook[step.id] = f"to do again, {why}"
             keys[step.id] = done.key or ""
+            runs[step.id] = done.run
     return outlook
+
+
+def _read_time(path: Path) -> int:
+    return path.stat().st_mtime_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -109,37 +110,53 @@ class _Run:
         self._lock = threading.Lock()
 
     def run(self) -> list[StepResult]:
-        sorter = TopologicalSorter(
-            {step.id: (*step.needs, *step.after) for step in self._plan.steps}
-        )
-        sorter.prepare()
         with ThreadPoolExecutor(_WORKERS) as pool:
             running: dict[Future[None], str] = {}
             try:
-                while sorter.is_active():
-                    for step_id in sorter.get_ready():
-                        step = self._plan.find_step(step_id)
-                        if self._is_lost(step):
-                            sorter.done(step_id)
-                        else:
-                            running[pool.submit(self._do, step)] = step_id
-                    if not running:
-                        continue
-                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                    for future in finished:
-                        step_id = running.pop(future)
-                        self._take(future, step_id)
-                        sorter.done(step_id)
-            except BaseException as err:
-                # Before the pool waits for its threads: what is queued must not start any more.
+                self._run_all(pool, running)
+            except BaseException:  # Ctrl-C, or a signal to end, also while others are waited for
                 pool.shutdown(wait=False, cancel_futures=True)
-                if not isinstance(err, Exception):  # Ctrl-C, or a signal to end
-                    with proc.stopped():
-                        pool.shutdown(wait=True)
+                with proc.stopped():
+                    pool.shutdown(wait=True)
                 raise
         if self._failures:
             raise self._summarise()
         return [self._results[step.id] for step in self._plan.steps]
+
+    def _run_all(self, pool: ThreadPoolExecutor, running: dict[Future[None], str]) -> None:
+        sorter = TopologicalSorter(
+            {step.id: (*step.needs, *step.after) for step in self._plan.steps}
+        )
+        sorter.prepare()
+        while sorter.is_active():
+            for step_id in sorter.get_ready():
+                step = self._plan.find_step(step_id)
+                if self._is_lost(step):
+                    sorter.done(step_id)
+                else:
+                    running[pool.submit(self._do, step)] = step_id
+            if not running:
+                continue
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                step_id = running.pop(future)
+                self._take(future, step_id)
+                sorter.done(step_id)
+            if self._failures and not self._keep_going:
+                self._end_with(pool, running)
+                return
+
+    def _end_with(self, pool: ThreadPoolExecutor, running: dict[Future[None], str]) -> None:
+        """Start nothing more, and let what runs beside a step that failed come to its end."""
+        pool.shutdown(wait=False, cancel_futures=True)
+        going = [step_id for future, step_id in running.items() if not future.done()]
+        if going:
+            failed = ", ".join(self._failures)
+            text = f"{failed} failed; what runs beside it is finished first: {', '.join(going)}"
+            terminal.info(f"{text} (Ctrl-C stops that, too)")
+        for future, step_id in running.items():
+            if not future.cancelled():
+                self._take(future, step_id)
 
     def _is_lost(self, step: Step) -> bool:
         """Return whether a step cannot be done, because one that it comes after failed."""
@@ -149,8 +166,6 @@ class _Run:
         try:
             future.result()
         except TritonBuildError as err:
-            if not self._keep_going:
-                raise
             self._failures[step_id] = err
 
     def _summarise(self) -> TritonBuildError:
@@ -162,7 +177,7 @@ class _Run:
         lines = [first.message]
         if others:
             lines.append(f"  failed as well: {', '.join(others)}")
-        if waiting:
+        if waiting and self._keep_going:
             lines.append(f"  not done, because they need what failed: {', '.join(waiting)}")
         first.message = "\n".join(lines)
         return first
@@ -174,14 +189,20 @@ class _Run:
         key = key_of(parts)
         state = self._ws.state_dir / f"{name}.json"
         before = read_done(state)
-        # What was made anew may have come out differently (a newer package in the root).
-        kept = all(self._results[other].status == "kept" for other in step.needs)
-        if kept and before and before.key == key and self._runner.is_intact(step, before.outputs):
+        # What was made anew may have come out differently (a newer package in the root), or has
+        # taken away what was made of it. Runs are compared, not only this run's results: it may
+        # have been made anew by a run that was stopped before it came here.
+        made_from = {other: self._done[other].run for other in step.needs}
+        same = before is not None and before.key == key and before.made_from == made_from
+        if before and same and self._runner.is_intact(step, before.outputs):
             terminal.detail(f"= {step.title} (done before)")
             self._done[step.id] = before
             self._results[step.id] = StepResult(name, step.title, "kept", before.seconds)
             return
-        why = describe_change(before.parts, parts) if before and before.key else ""
+        why = ""
+        if before and before.key:
+            anew = [one for one, run in made_from.items() if before.made_from.get(one) != run]
+            why = describe_change(before.parts, parts, made_anew=anew)
         if why:
             terminal.detail(f"{name} again: {why}")
         state.unlink(missing_ok=True)
@@ -190,7 +211,10 @@ class _Run:
         with terminal.step(step.title) as shown:
             outputs = self._runner.run(step, name, needed, shown)
         seconds = time.monotonic() - started
-        done = Done(None if "incomplete" in outputs else key, outputs, seconds, parts)
+        done = Done(
+            None if "incomplete" in outputs else key, outputs, seconds, parts,
+            secrets.token_hex(8), made_from,
+        )  # fmt: skip
         write_done(state, done)
         with self._lock:
             note_duration(self._ws.durations_path, step.id, seconds)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import secrets
 import shutil
+import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -18,12 +20,13 @@ from tritonbuild.engine.diagnose import describe_step_failure
 from tritonbuild.engine.progress import StepProgress
 from tritonbuild.engine.series import check_patches
 from tritonbuild.engine.state import read_durations
-from tritonbuild.engine.toolchain import make_environment
+from tritonbuild.engine.toolchain import make_environment, read_epoch
 from tritonbuild.engine.verify import forget_check, is_tree_intact, verify_tree
 from tritonbuild.errors import SourceError
 from tritonbuild.executors.native import run_build_script, run_script
 from tritonbuild.paths import cache_dir, make_dir, write_text
 from tritonbuild.plan.model import Command, StepKind
+from tritonbuild.render.bash import format_functions
 from tritonbuild.render.script import render_script
 from tritonbuild.sources.lock import LOCK_NAME, Lock, format_lock, read_lock
 from tritonbuild.sources.rank import choose_mirrors
@@ -38,7 +41,7 @@ from tritonbuild.stage.host import read_host_libraries
 from tritonbuild.stage.patchelf import get_patchelf, read_version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from tritonbuild.console import RunningStep
     from tritonbuild.engine.jobs import JobPool
@@ -67,14 +70,15 @@ class Outside:
 
     Attributes:
         cache: The user's cache.
-        mirrors: Where to look, in order; upstream's own addresses come last.
+        choose_mirrors: Returns where to look, in order, with upstream's own addresses. Asked only
+            when something is to be fetched: to choose may mean to measure.
         lock: What was locked before; None takes what is there now.
         offline: Folder that holds everything; None asks the network.
         allow_dirty: Take local checkouts as they are.
     """
 
     cache: Path
-    mirrors: Sequence[Mirror] = ()
+    choose_mirrors: Callable[[], Sequence[Mirror]] = tuple
     lock: Lock | None = None
     offline: Path | None = None
     allow_dirty: bool = False
@@ -102,9 +106,10 @@ def make_outside(
     """
     path = lock_path or Path(LOCK_NAME)
     lock = read_lock(path) if lock_path or path.is_file() else None
+    wanted = wanted_of(plan.find_step("sources"))
     return Outside(
         make_dir(cache_dir()),
-        choose_mirrors(book, plan.selection.mirror, wanted_of(plan.find_step("sources"))),
+        lambda: choose_mirrors(book, plan.selection.mirror, wanted),
         lock,
         offline.resolve() if offline else None,
         allow_dirty,
@@ -131,6 +136,8 @@ class SourceRunner:
         self._rules = rules
         self._lock: Lock | None = None
         self._durations = read_durations(ws.durations_path)
+        self._guard = threading.Lock()
+        self._has_failed = False
 
     # --- what decides a result ----------------------------------------------------------------
 
@@ -141,13 +148,17 @@ class SourceRunner:
             return {"tritonbuild.lock": format_lock(lock) if lock else ""}
         if step.kind is StepKind.CHECK:
             return {"its sources": format_lock(self._require_lock())}
-        if step.kind is StepKind.FETCH:
-            return {"its sources": _describe_sources(self._require_lock(), step.component)}
-        if step.kind in (StepKind.CONFIGURE, StepKind.BUILD):
-            return {"the toolchain": self._toolchain.describe(self._plan)}
         if step.kind in (StepKind.ASSEMBLE, StepKind.VERIFY):
             return {"the tools": json.dumps(self._tools())}
-        return {}
+        # What the functions do that its commands call.
+        deciding = [command for command in step.commands if not command.incidental]
+        found = {"tritonbuild's functions": "\n".join(format_functions(deciding))}
+        if step.kind is StepKind.FETCH:
+            found["its sources"] = _describe_sources(self._require_lock(), step.component)
+        if step.kind in (StepKind.CONFIGURE, StepKind.BUILD):
+            found["the toolchain"] = self._toolchain.describe(self._plan)
+            found["SOURCE_DATE_EPOCH"] = str(read_epoch(self._plan))
+        return found
 
     def _require_lock(self) -> Lock:
         if self._lock is None:  # the step that made it was kept
@@ -173,7 +184,7 @@ class SourceRunner:
             if self._plan.selection.checkouts:
                 return False  # only a look tells whether somebody worked in them
             path = self._ws.source_lock_path
-            if not path.is_file() or _digest(path) != outputs["lock"]:
+            if not path.is_file() or _digest(path) != outputs.get("lock"):
                 return False
             return is_intact(self._require_lock(), self._ws.sources_dir)
         if step.kind is StepKind.ASSEMBLE:
@@ -181,9 +192,10 @@ class SourceRunner:
         if step.kind is StepKind.VERIFY:
             return self._ws.verify_path.is_file() and self._ws.manifest_path.is_file()
         if step.kind is StepKind.INSTALL:
-            return bool(_list_tree(Path(str(step.details["tree"]))) == outputs["files"])
+            return bool(_list_tree(Path(str(step.details["tree"]))) == outputs.get("files"))
         if step.kind in (StepKind.FETCH, StepKind.CONFIGURE):
-            return Path(str(step.details["folder"])).is_dir()
+            mark = _read_mark(Path(str(step.details["folder"])))
+            return mark is not None and mark == outputs.get("mark")
         return True
 
     # --- doing it -----------------------------------------------------------------------------
@@ -204,16 +216,20 @@ class SourceRunner:
         return self._run_script(step, name, shown)
 
     def _bring_sources(self, step: Step, name: str, shown: RunningStep) -> Outputs:
+        offline = self._outside.offline
         self._lock = bring_sources(
             wanted_of(step),
             store=self._ws.sources_dir,
             cache=self._outside.cache,
-            mirrors=self._outside.mirrors,
-            lock=self._outside.lock or self._read_own_lock(),
-            offline=self._outside.offline or False,
+            mirrors=() if offline else self._outside.choose_mirrors(),
+            # What `fetch` wrote has a lock of its own.
+            lock=self._outside.lock or (None if offline else self._read_own_lock()),
+            offline=offline or False,
             allow_dirty=self._outside.allow_dirty,
             log=self._ws.logs_dir / f"{name}.log",
             report=shown.progress,
+            # Of a lock of ours nobody expects that it holds a component that is new.
+            tell_unlocked=self._outside.lock is not None or offline is not None,
         )
         write_text(self._ws.source_lock_path, format_lock(self._lock))
         return {"lock": _digest(self._ws.source_lock_path)}
@@ -247,6 +263,8 @@ class SourceRunner:
         self._forget_failure(name)
         if step.kind is StepKind.INSTALL:
             return {"files": _list_tree(Path(str(step.details["tree"])))}
+        if step.kind in (StepKind.FETCH, StepKind.CONFIGURE):
+            return {"mark": _mark(Path(str(step.details["folder"])))}
         return {}
 
     def _execute(self, step: Step, script: Path, log: Path, progress: StepProgress) -> ScriptResult:
@@ -280,6 +298,11 @@ class SourceRunner:
         return replace(step, commands=(*step.commands[:last], *commands, step.commands[last]))
 
     def _note_failure(self, name: str, script: Path, log: Path, result: ScriptResult) -> None:
+        """Note which step failed: of several the first, which is the one that is told of."""
+        with self._guard:
+            if self._has_failed:
+                return
+            self._has_failed = True
         content = {
             "step": name,
             "returncode": result.returncode,
@@ -289,12 +312,13 @@ class SourceRunner:
         write_text(self._ws.failed_path, json.dumps(content, indent=2) + "\n")
 
     def _forget_failure(self, name: str) -> None:
-        try:
-            failed = json.loads(self._ws.failed_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return
-        if failed.get("step") == name:
-            self._ws.failed_path.unlink(missing_ok=True)
+        with self._guard:
+            try:
+                failed = json.loads(self._ws.failed_path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                return
+            if failed.get("step") == name:
+                self._ws.failed_path.unlink(missing_ok=True)
 
     def _assemble(self, step: Step) -> Outputs:
         forget_check(self._ws)
@@ -357,15 +381,41 @@ def _digest(path: Path) -> str:
 
 
 def _list_tree(tree: Path) -> str:
-    """Return a checksum over names, sizes and times of a tree: whether somebody touched it."""
+    """Return a checksum over names, modes, sizes and times: whether somebody touched a tree."""
     digest = hashlib.sha256()
     for path in sorted(tree.rglob("*")):
         status = path.lstat()
         if not path.is_dir() or path.is_symlink():
             digest.update(
-                f"{path.relative_to(tree)} {status.st_size} {status.st_mtime_ns}\n".encode()
+                f"{path.relative_to(tree)} {status.st_mode} {status.st_size} "
+                f"{status.st_mtime_ns}\n".encode()
             )
     return digest.hexdigest()
+
+
+def _find_mark(folder: Path) -> Path:
+    """Return where a folder's mark is: not where it would count as a change of the sources."""
+    return (
+        folder / ".git" / "tritonbuild" if (folder / ".git").is_dir() else folder / ".tritonbuild"
+    )
+
+
+def _mark(folder: Path) -> str:
+    """Mark a folder that a script made anew, and return the mark.
+
+    It goes with the folder: who deletes it, or runs the script by hand, takes away what later steps
+    did in it.
+    """
+    mark = secrets.token_hex(8)
+    write_text(_find_mark(folder), mark + "\n")
+    return mark
+
+
+def _read_mark(folder: Path) -> str | None:
+    try:
+        return _find_mark(folder).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
 
 
 def remove_stale_trees(plan: Plan, ws: Workspace) -> None:

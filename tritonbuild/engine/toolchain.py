@@ -90,6 +90,15 @@ def make_toolchain(ws: Workspace, *, use_ccache: bool) -> Toolchain:
     return Toolchain(folder, version, said[0] if said else "", ccache, file)
 
 
+def read_epoch(plan: Plan) -> int:
+    """Return the time that programs are to take for now: the release's, if nobody says another.
+
+    Raises:
+        UsageError: SOURCE_DATE_EPOCH is not a time.
+    """
+    return read_mtime(str(plan.find_step("assemble").details["date"]))
+
+
 def make_environment(
     plan: Plan, ws: Workspace, step: Step, toolchain: Toolchain, git: Mapping[str, str]
 ) -> dict[str, str]:
@@ -108,7 +117,7 @@ def make_environment(
         "LC_ALL": "C.UTF-8",
         "CMAKE_TOOLCHAIN_FILE": str(toolchain.file),
         "CMAKE_GENERATOR": "Ninja",
-        "SOURCE_DATE_EPOCH": str(read_mtime(str(plan.find_step("assemble").details["date"]))),
+        "SOURCE_DATE_EPOCH": str(read_epoch(plan)),
         "PYTHONDONTWRITEBYTECODE": "1",
         "CFLAGS": remap,
         "CXXFLAGS": remap,

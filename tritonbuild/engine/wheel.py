@@ -20,14 +20,13 @@ from tritonbuild.executors.rootfs import (
     mmdebstrap_argv,
     root_spec_of,
 )
-from tritonbuild.paths import data_dir, write_text
+from tritonbuild.paths import data_dir, hash_file, write_text
 from tritonbuild.plan.model import StepKind
 from tritonbuild.sources.wheel import (
     Wheel,
     download_argv,
     fetch_wheel,
     get_kept_path,
-    hash_file,
     requirement_of,
 )
 from tritonbuild.stage.assemble import assemble_tree

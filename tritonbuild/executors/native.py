@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from tritonbuild.engine.jobs import JobPool
 
-# Names the step in the environment of all its processes, whatever session they make themselves.
-MARK = "TRITONBUILD_STEP"
+MARK = proc.STEP_MARK
 
 _TAIL_BYTES = 256 << 10
 _LINE_BYTES = 4 << 10

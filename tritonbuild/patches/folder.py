@@ -13,8 +13,6 @@ from tritonbuild.errors import PatchError
 from tritonbuild.patches.series import (
     UNKNOWN,
     Files,
-    PatchInSeries,
-    PatchReport,
     Unknown,
     apply_series,
     find_guard,
@@ -26,30 +24,11 @@ from tritonbuild.recipe.changes import GUARD
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tritonbuild.patches.series import Content
+    from tritonbuild.patches.series import Content, PatchInSeries, PatchReport
     from tritonbuild.recipe.changes import Change
-    from tritonbuild.recipe.patch import Patch
 
 # Where CMake puts nested sources; they are not there before it has run.
 _BUILD = "build/"
-
-
-def apply_patch(folder: Path, patch: Patch) -> PatchReport:
-    """Apply a patch whole, or not at all; what was applied before is fine.
-
-    Raises:
-        PatchError: It does not fit, or a file cannot be written.
-    """
-    return apply_to_folder(folder, [PatchInSeries.of(folder.name, "PATCH", patch)])[0]
-
-
-def undo_patch(folder: Path, patch: Patch) -> PatchReport:
-    """Take a patch back, exactly; what was not applied is fine.
-
-    Raises:
-        PatchError: What it wrote was changed since, or a file cannot be written.
-    """
-    return undo_in_folder(folder, [PatchInSeries.of(folder.name, "PATCH", patch)])[0]
 
 
 def inspect_folder(folder: Path, series: Sequence[PatchInSeries]) -> list[PatchReport]:

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from tritonbuild.errors import UsageError
 from tritonbuild.recipe.component import Component, GitClone, SourceProvider
+from tritonbuild.recipe.fields import GIT_ADDRESS, GIT_REF
 from tritonbuild.recipe.load import suggest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tritonbuild.recipe.load import RecipeBook
 
 ORGANIZATION = "https://github.com/triton-inference-server"
@@ -27,19 +30,27 @@ _OPTIONS = {kind: option for option, (kind, _) in _KINDS.items()}
 _TAKEN = ("tritonserver", "opt", "install", "ci", "archives")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-# git check-ref-format, narrowed: no blanks, none of ~^:?*[\ and no leading dash.
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]*")
-PULL = re.compile(r"pull/[0-9]+/(head|merge)")
-# As recipes' repositories: a URL, scp's git@host:path, or an absolute path.
-_ADDRESS = re.compile(
-    r"(https?|ssh|git|file)://[^-\s]\S*|/.+|[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][^-\s]*:[^-\s]\S*"
-)
+_TAG = re.compile(GIT_REF)
+_PULL = re.compile(r"pull/[0-9]+/(head|merge)")
+_ADDRESS = re.compile(GIT_ADDRESS)
 IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]*")
 
 
 def rename(name: str) -> str:
     """Return what a name is called now."""
     return "tensorflow" if name == "tensorflow2" else name
+
+
+def check_choice(option: str, value: str, known: Iterable[str]) -> str:
+    """Return a value that is one of those that there are.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if value not in known:
+        msg = f'{option}: unknown value "{value}"{suggest(value, known)}'
+        raise UsageError(msg, hint=f"known: {', '.join(known)}")
+    return value
 
 
 def split_pair(option: str, text: str, sign: str, form: str, example: str) -> tuple[str, str]:
@@ -88,10 +99,10 @@ def check_tag(option: str, text: str, tag: str, *, pull: bool = True) -> None:
         if not pull:
             msg = f"{option} {text}: a pull request cannot be built this way; build.py would pass it on"
             raise UsageError(msg, hint="CMake fetches this repository itself, by tag or branch")
-        if not PULL.fullmatch(tag):
+        if not _PULL.fullmatch(tag):
             msg = f"{option} {text}: a pull request is pull/NUMBER/head"
             raise UsageError(msg, hint=f"for example {option} python:pull/334/head")
-    elif not TAG.fullmatch(tag) or ".." in tag or tag.endswith(("/", ".", ".lock")):
+    elif not _TAG.fullmatch(tag) or ".." in tag or tag.endswith(("/", ".", ".lock")):
         msg = f"{option} {text!r}: {tag!r} is no tag or branch"
         raise UsageError(msg, hint="for example r23.12, main or pull/334/head")
 

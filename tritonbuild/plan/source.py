@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from tritonbuild.errors import RecipeError
 from tritonbuild.plan import upstream
@@ -262,7 +263,7 @@ class _Part:
     def _unpack(self) -> Iterator[Command]:
         note = "ready-made, instead of a container build"
         for name, url, sha256 in self.archives():
-            path = self.layout.archive_path(name, PurePosixPath(url).name)
+            path = self.layout.archive_path(name, _file_name_of(url))
             if self.is_upstream:
                 argv = ("tritonbuild_download", url, sha256 or "-", str(path))
                 yield Command(argv, note=note)
@@ -368,6 +369,11 @@ def find_variant(component: Component, chosen: dict[str, str]) -> SourceVariant 
     if not variants:
         return None
     return variants[chosen.get(component.name, next(iter(variants)))]
+
+
+def _file_name_of(url: str) -> str:
+    """Return the name under which an archive of this address is kept (`sources.archive.name_of`)."""
+    return unquote(PurePosixPath(urlsplit(url).path).name)
 
 
 def _format_argument(name: str, kind: str | None, value: str) -> str:

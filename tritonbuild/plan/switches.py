@@ -14,6 +14,7 @@ from tritonbuild.errors import UsageError
 from tritonbuild.plan.model import Setting, SettingKind
 from tritonbuild.plan.named import (
     IMAGE,
+    check_choice,
     find_named,
     is_using_library_path,
     parse_named,
@@ -25,7 +26,7 @@ from tritonbuild.plan.versions import choose_release
 from tritonbuild.recipe.load import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from tritonbuild.plan.model import Request
     from tritonbuild.recipe.component import Component
@@ -248,18 +249,6 @@ def _make_options(
         verbose=switches.verbose,
         collect_sources=switches.container and switches.container_source,
     )
-
-
-def check_choice(option: str, value: str, known: Iterable[str]) -> str:
-    """Return a value that is one of those that there are.
-
-    Raises:
-        UsageError: It is not.
-    """
-    if value not in known:
-        msg = f'{option}: unknown value "{value}"{suggest(value, known)}'
-        raise UsageError(msg, hint=f"known: {', '.join(known)}")
-    return value
 
 
 def _parse_images(texts: tuple[str, ...]) -> dict[str, str]:

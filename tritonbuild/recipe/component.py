@@ -7,10 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tritonbuild.recipe.fields import (
+    CloneOption,
     CMakeName,
     Condition,
     EnvironmentName,
     GitAddress,
+    GitRef,
     Name,
     Package,
     ProviderKind,
@@ -72,11 +74,11 @@ class GitClone(Strict):
 
     repository: GitAddress
     """git address: a URL, git@host:path, or an absolute path."""
-    tag: str | None = None
+    tag: GitRef | None = None
     """Tag or branch; the release's own tag where this is left out."""
     directory: RelativePath
     """Folder below the build folder."""
-    options: tuple[str, ...] = ("--recursive", "--single-branch", "--depth=1")
+    options: tuple[CloneOption, ...] = ("--recursive", "--single-branch", "--depth=1")
     """Options of `git clone`, before `-b TAG`."""
 
 
@@ -92,7 +94,14 @@ class Adjustment(Strict):
     environment: dict[EnvironmentName, str] = {}
     """Variables of the component's steps; CFLAGS, CXXFLAGS and LDFLAGS are added to, others set."""
     cmake_args: tuple[CMakeArg, ...] = ()
-    """Arguments after all others."""
+    """Arguments after all others, each with a value of its own."""
+
+    @model_validator(mode="after")
+    def _check_values(self) -> Adjustment:
+        if any(arg.value is None or arg.if_ for arg in self.cmake_args):
+            msg = "an adjustment's cmake_args say value, and no from, format or if"
+            raise ValueError(msg)
+        return self
 
 
 class SourceVariant(Strict):
@@ -138,7 +147,7 @@ class SourceProvider(Strict):
     """Packages that the build needs, for each operating system."""
     memory_per_job: Size = 2 << 30
     """Memory that one compiler may take."""
-    origin_rpath: tuple[str, ...] = ()
+    origin_rpath: tuple[RelativePath, ...] = ()
     """Files in the tree whose run path has to become $ORIGIN after the copy."""
     variants: dict[Name, SourceVariant] = {}
     """Ways to build it, the usual one first; `--variant COMPONENT=NAME` takes another."""
@@ -147,8 +156,6 @@ class SourceProvider(Strict):
     externals: dict[str, CMakeName] = {}
     """Nested sources (names of ExternalProject_Add or FetchContent_Declare) that are fetched only
     where a variable of this component's is ON."""
-    runtime_packages: dict[Name, tuple[Package, ...]] = {}
-    """Packages that the board needs to run what was built, for each operating system."""
 
 
 class WheelProvider(Strict):

@@ -20,6 +20,21 @@ from pydantic import (
     PlainSerializer,
 )
 
+
+def _check_no_password(text: str) -> str:
+    """Refuse an address that tells a secret: it stands in plans, scripts and logs.
+
+    The user of an ssh address is none. Mirrors' rewrites may hold one: they stand nowhere else.
+    """
+    if re.match(r"(https?|git)://[^/@]*@|ssh://[^/@]*:[^/@]*@", text):
+        msg = (
+            "no user or password may stand in an address that plans and scripts repeat: keep them "
+            "in git's credentials, ~/.netrc, pip's or apt's own settings, or a mirror's rewrite"
+        )
+        raise ValueError(msg)
+    return text
+
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # Debian policy 5.6.1: lower case letters, digits, plus, minus and full stop.
@@ -37,16 +52,30 @@ WheelName = Annotated[
 ]  # fmt: skip
 # Addresses end in the command lines of mmdebstrap, pip and git, where a text that begins with a
 # dash is an option: `--setup-hook=...` would run a command.
-AptAddress = Annotated[str, Field(pattern=r"^(https?|file|copy)://\S+$")]
-IndexAddress = Annotated[str, Field(pattern=r"^(https?|file)://\S+$")]
-ArchiveAddress = Annotated[str, Field(pattern=r"^(https?|file)://[^-\s]\S*$")]
+AptAddress = Annotated[
+    str, Field(pattern=r"^(https?|file|copy)://\S+$"), AfterValidator(_check_no_password)
+]
+IndexAddress = Annotated[
+    str, Field(pattern=r"^(https?|file)://\S+$"), AfterValidator(_check_no_password)
+]
+ArchiveAddress = Annotated[
+    str, Field(pattern=r"^(https?|file)://[^-\s]\S*$"), AfterValidator(_check_no_password)
+]
 AddressPrefix = Annotated[str, Field(pattern=r"^(https?|git|ssh|file)://\S+$")]
 ImagePrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9]\S*$")]
 # A URL, scp's git@host:path, or an absolute path.
-GitAddress = Annotated[
-    str, Field(pattern=r"^((https?|ssh|git|file)://[^-\s]\S*|/.+"
-               r"|[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^-\s]\S*)$")
-]  # fmt: skip
+GIT_ADDRESS = (
+    r"((https?|ssh|git|file)://[^-\s]\S*|/.+"
+    r"|[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9][A-Za-z0-9.-]*:[^-\s]\S*)"
+)
+GitAddress = Annotated[str, Field(pattern=f"^{GIT_ADDRESS}$"), AfterValidator(_check_no_password)]
+# git-check-ref-format(1), narrowed: no blanks, none of ~^:?*[\\ and no leading dash.
+GIT_REF = r"[A-Za-z0-9_][A-Za-z0-9_.+/@=,-]*"
+GitRef = Annotated[str, Field(pattern=f"^{GIT_REF}$")]
+# Without values but numbers: `--upload-pack=...` and `--config=...` would run a command.
+CloneOption = Annotated[str, Field(pattern=r"^--[a-z][a-z-]*(=[0-9]+)?$")]
+# Versions end in Dockerfiles, which know no quotes that would keep them text everywhere.
+Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 
 
 def _parse_size(text: object) -> object:

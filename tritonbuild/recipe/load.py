@@ -276,7 +276,9 @@ def _explain(detail: ErrorDetails, document: Document, model: type[BaseModel]) -
     found = detail["input"]
     if kind == "too_short":
         return line, f"{where}: should hold at least {detail['ctx']['min_length']}"
-    shown = f", not {found!r}" if isinstance(found, str) else f", not {_kind_of(found)}"
+    shown = f", not {_kind_of(found)}"
+    if isinstance(found, str):
+        shown = ", not " + repr(re.sub(r"://[^/@\s]*@", "://***@", found))
     message = detail["msg"].removeprefix("Value error, ")
     message = re.sub(
         r"^Input should be a valid dictionary or instance of \w+", "should be a mapping", message

@@ -18,6 +18,7 @@ from tritonbuild.recipe.fields import (
     ArchiveAddress,
     CMakeName,
     GitAddress,
+    GitRef,
     ImagePrefix,
     IndexAddress,
     Name,
@@ -27,6 +28,7 @@ from tritonbuild.recipe.fields import (
     Sha256,
     Size,
     Strict,
+    Version,
     WheelName,
 )
 
@@ -88,13 +90,13 @@ class ArchivePin(Strict):
 class RepoTags(Strict):
     """git tags of the four repositories that every Triton build is made of."""
 
-    common: str
+    common: GitRef
     """Tag of the repository `common`."""
-    core: str
+    core: GitRef
     """Tag of the repository `core`."""
-    backend: str
+    backend: GitRef
     """Tag of the repository `backend`."""
-    third_party: str
+    third_party: GitRef
     """Tag of the repository `third_party`."""
 
 
@@ -103,27 +105,27 @@ class Release(Recipe):
 
     date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
     """The day it came out; the time stamp of every file in a package."""
-    tag: str
+    tag: GitRef
     """git tag of the server and of each backend."""
-    triton_version: str
+    triton_version: Version
     """Version of the server, as `/v2` reports it."""
-    container_version: str
+    container_version: Version
     """Version of NVIDIA's container of the same release."""
-    upstream_container_version: str
+    upstream_container_version: Version
     """Version of the NVIDIA base images that this release is made from."""
-    onnxruntime_version: str | None = None
+    onnxruntime_version: Version | None = None
     """Version of ONNX Runtime that the onnxruntime backend is built for."""
-    onnxruntime_openvino_version: str | None = None
+    onnxruntime_openvino_version: Version | None = None
     """Version of OpenVINO inside ONNX Runtime; without it that execution provider is left out."""
-    openvino_version: str | None = None
+    openvino_version: Version | None = None
     """Version of OpenVINO that the openvino backend is built for."""
-    dcgm_version: str | None = None
+    dcgm_version: Version | None = None
     """Version of DCGM in containers for CUDA."""
-    conda_version: str | None = None
+    conda_version: Version | None = None
     """Version of Miniconda in the container that builds."""
     conda_sha256: dict[Literal["arm64", "amd64"], Sha256] = {}
     """Checksum of its installer for each of Debian's architectures."""
-    vllm_version: str | None = None
+    vllm_version: Version | None = None
     """Version of vLLM in containers with the vllm backend."""
     repo_tags: RepoTags
     """Tags of the repositories that CMake fetches by itself."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tritonbuild.proc import INHERITED, INHERITED_PREFIXES, PROXIES, STEP_MARK
 from tritonbuild.render.bash import format_commands, format_functions, quote
 
 if TYPE_CHECKING:
@@ -15,6 +16,23 @@ if TYPE_CHECKING:
     from tritonbuild.plan.model import Step
 
 END_OF_ENVIRONMENT = "# end of environment"
+
+# Who runs it by hand has more in the environment than tritonbuild lets through, and some of that
+# would change the result: CC, LDFLAGS, DESTDIR, CMAKE_..., GIT_...
+_KEPT = "|".join(
+    (
+        *sorted({*INHERITED, "LC_ALL", "PWD", "MAKEFLAGS", STEP_MARK}),
+        *(f"{prefix}*" for prefix in INHERITED_PREFIXES),
+        *(name for proxy in PROXIES for name in (proxy, proxy.upper())),
+    )
+)
+_CLEAN = (
+    "for name in $(compgen -e); do",
+    f'  case $name in {_KEPT}) ;; *) unset -v "$name" ;; esac',
+    "done",
+    # Of these the job tokens alone.
+    "if [[ ${MAKEFLAGS-} != *--jobserver-auth=fifo:* ]]; then unset -v MAKEFLAGS; fi",
+)
 
 # A configure check or an installed file must not depend on the user's umask.
 _UMASK = "umask 022"
@@ -38,6 +56,8 @@ def render_script(step: Step, name: str, environment: Mapping[str, str]) -> str:
         "# A value that holds a $ is text, on purpose:",
         "# shellcheck disable=SC2016",
         _UMASK,
+        "# Nothing else of the environment that it is started in counts.",
+        *_CLEAN,
         *(f"export {key}={quote(value)}" for key, value in sorted(environment.items())),
         END_OF_ENVIRONMENT,
         "set -e",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 import re
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
 from tritonbuild.errors import SourceError
+
+if TYPE_CHECKING:
+    from pathlib import PurePath
 
 OFFLINE_HINT = (
     "where there is a network, `tritonbuild fetch` with the same options brings everything that a "
@@ -75,6 +80,11 @@ def strip_credentials(address: str) -> str:
     if match[1] == "ssh":
         return re.sub(r"^(ssh://[^/@:]+):[^/@]*@", r"\1@", address)
     return _USER_INFO.sub(lambda found: found["scheme"], address)
+
+
+def file_url(path: str | PurePath) -> str:
+    """Return the `file://` address of an absolute path; git, too, decodes what follows a `%`."""
+    return f"file://{quote(os.fsencode(path), safe='/+@=~')}"
 
 
 def view_path_of(address: str) -> PurePosixPath:

@@ -21,8 +21,9 @@ from urllib.parse import unquote, urlsplit
 
 from tritonbuild import proc
 from tritonbuild.errors import HostError, SourceError, TritonBuildError, UnreachableError
-from tritonbuild.paths import make_dir, write_text
+from tritonbuild.paths import hash_file, make_dir, write_text
 from tritonbuild.sources.address import OFFLINE_HINT, mask, strip_credentials
+from tritonbuild.sources.wait import hold_lock, pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,8 @@ _BACKOFF = 0.4
 # A download that breaks off goes on as long as each turn brings something, but not for ever.
 _MAX_TURNS = 30
 _MAX_BARREN_TURNS = 3
+# Beside what has arrived so far: what it is of.
+_ORIGIN = "origin.json"
 
 _MAGIC = {
     (".tar.gz", ".tgz"): (b"\x1f\x8b", "gzip"),
@@ -45,7 +48,7 @@ _MAGIC = {
     (".zip",): (b"PK", "zip"),
     (".tar.zst",): (b"\x28\xb5\x2f\xfd", "zstd"),
 }
-_HTML = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b",
+_HTML = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--(?:(?!-->).)*-->\s*)*<(!doctype\s+html|html|head|body)\b",
                    re.IGNORECASE | re.DOTALL)  # fmt: skip
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~=@-]*")
 
@@ -168,7 +171,7 @@ class ArchiveCache:
         if not path.is_file():
             return None
         if _hash(path, "SHA256") != sha256:
-            path.unlink()
+            path.unlink(missing_ok=True)
             return None
         if any(_hash(path, kind) != value for kind, value in archive.digests if _knows(kind)):
             return None
@@ -187,24 +190,17 @@ class ArchiveCache:
     # --- from outside -------------------------------------------------------------------------
 
     def _fetch_from(self, archive: Archive, url: str) -> Arrived:
-        from filelock import FileLock
-
         folder = make_dir(self._root / ".partial" / _key(url))
-        lock = FileLock(folder / "lock")
-        while True:
-            proc.check_stopping()
-            with contextlib.suppress(TimeoutError):
-                lock.acquire(timeout=1)
-                break
-        try:
+        with hold_lock(folder / "lock"):
             # Somebody else may have fetched it while we waited.
             kept = self._find_kept(archive)
             return kept if kept is not None else self._receive_checked(archive, url, folder)
-        finally:
-            lock.release()
 
     def _receive_checked(self, archive: Archive, url: str, folder: Path) -> Arrived:
         part = folder / "data"
+        if not archive.sha256 and not archive.digests and not _read_validator(folder):
+            # Nothing could tell that the two halves are of different files.
+            part.unlink(missing_ok=True)
         resumed = _Download(url, archive.name, folder, self._report).run()
         fault = _check_content(archive, part)
         if fault is not None and resumed:
@@ -234,7 +230,7 @@ class _Download:
         self._url = url
         self._name = name
         self._part = folder / "data"
-        self._origin = folder / "origin.json"
+        self._origin = folder / _ORIGIN
         self._report = report
         self._may_resume = True
         self._answered = False
@@ -263,7 +259,7 @@ class _Download:
                 barren = 0 if self._size() > before else barren + 1
                 if barren >= _MAX_BARREN_TURNS:
                     break
-                _sleep(_BACKOFF * 2**barren)
+                pause(_BACKOFF * 2**barren)
         arrived = f"broke off after {_format_size(self._size())}: " if self._answered else ""
         msg = f"{arrived}{problem}"
         raise _Fault(msg)
@@ -310,12 +306,8 @@ class _Download:
     def _range(self, offset: int) -> dict[str, str]:
         if not offset:
             return {}
-        try:
-            origin = json.loads(self._origin.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            origin = {}
         headers = {"Range": f"bytes={offset}-"}
-        validator = origin.get("etag") or origin.get("modified")
+        validator = _read_validator(self._origin.parent)
         if validator:
             headers["If-Range"] = validator
         return headers
@@ -363,6 +355,15 @@ class _Download:
             self._said = now
             of = f" of {_format_size(total)}" if total else ""
             self._report(f"{self._name}: {_format_size(size)}{of}")
+
+
+def _read_validator(folder: Path) -> str | None:
+    """Return by what a server tells whether a file is still the one that a part is of."""
+    try:
+        origin = json.loads((folder / _ORIGIN).read_text(encoding="utf-8"))
+        return origin["etag"] or origin["modified"] or None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _expected_size(answer: requests.Response, start: int) -> int | None:
@@ -452,12 +453,7 @@ _HASHES = {
 
 
 def _hash(path: Path, kind: str) -> str:
-    name = _HASHES[kind.lower().replace("sha3_", "sha3-")]
-    digest = hashlib.new(name, usedforsecurity=False)
-    with path.open("rb") as source:
-        while block := source.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    return hash_file(path, _HASHES[kind.lower().replace("sha3_", "sha3-")])
 
 
 def _key(url: str) -> str:
@@ -466,13 +462,6 @@ def _key(url: str) -> str:
 
 def _format_size(size: int) -> str:
     return f"{size / (1 << 20):.1f} MiB" if size >= 1 << 20 else f"{size} bytes"
-
-
-def _sleep(seconds: float) -> None:
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
-        proc.check_stopping()
-        time.sleep(0.05)
 
 
 @contextlib.contextmanager

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritonbuild.errors import HostError, SourceError, UsageError
-from tritonbuild.paths import make_dir, write_text
+from tritonbuild.paths import hash_file, make_dir, write_text
 from tritonbuild.sources.archive import explain_disk_error
 from tritonbuild.sources.lock import LOCK_NAME, Lock, LockedWheel, write_lock
 from tritonbuild.sources.origin import SOURCES, WHEELS, open_origin
 from tritonbuild.sources.view import make_self_contained
-from tritonbuild.sources.wheel import Wheel, fetch_wheel, get_kept_path, hash_file
+from tritonbuild.sources.wheel import Wheel, fetch_wheel, get_kept_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -76,7 +76,14 @@ def check_output(output: Path) -> None:
     if output.name.endswith(".tar"):
         wrong = output.exists() and not output.is_file()
     elif output.is_dir():
-        wrong = not (output / LOCK_NAME).is_file() and any(output.iterdir())
+        # A project or a work directory may have a lock, too: nothing else may be there.
+        names = {path.name for path in output.iterdir()}
+        wrong = bool(names) and not {LOCK_NAME} <= names <= {
+            LOCK_NAME,
+            SOURCES,
+            WHEELS,
+            "CACHEDIR.TAG",
+        }
     else:
         wrong = output.exists()
     if wrong:
@@ -126,7 +133,8 @@ def _write_tar(folder: Path, path: Path) -> None:
         member.mode = 0o755 if member.isdir() else 0o644
         return member
 
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+    # One archive of the cache may lie in two places: dereferenced, each is a file, and no link.
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, dereference=True) as archive:
         for one in sorted(folder.rglob("*")):
             name = one.relative_to(folder).as_posix()
             archive.add(one, name, recursive=False, filter=plain)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tritonbuild.errors import SourceError
 from tritonbuild.paths import make_dir
+from tritonbuild.sources.address import file_url
 from tritonbuild.sources.gitrun import make_bare, run_git
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _open(folder: Path) -> git.Repo:
     """Open a checkout.
 
     Raises:
-        SourceError: It is none, or has no commit.
+        SourceError: It is none, has no commit, or git refuses it.
     """
     import git
 
@@ -87,16 +88,29 @@ def _open(folder: Path) -> git.Repo:
         msg = f"{folder} is not a checkout of a git repository"
         raise SourceError(msg, hint="name the top folder of a clone: COMPONENT=DIR") from err
     if repo.bare or not repo.head.is_valid():
+        # To GitPython, a folder that git refuses (another user's) looks like an empty one.
+        _run(folder, ["rev-parse", "--git-dir"])
         msg = f"{folder} is a repository without " + ("files" if repo.bare else "a commit")
         raise SourceError(msg, hint="name the top folder of a clone: COMPONENT=DIR")
     return repo
 
 
 def _list_changes(repo: git.Repo) -> list[str]:
-    """Return what differs from HEAD, a line a file; the index of the user's is not even refreshed."""
-    output = repo.git(no_optional_locks=True).status(
-        "--porcelain=v1", "-z", "--untracked-files=all", "--ignore-submodules=none", "--no-renames"
-    )
+    """Return what differs from HEAD, a line a file; the index of the user's is not even refreshed.
+
+    Raises:
+        SourceError: git cannot tell.
+    """
+    import git
+
+    try:
+        output = repo.git(no_optional_locks=True).status(
+            "--porcelain=v1", "-z", "--untracked-files=all", "--ignore-submodules=none",
+            "--no-renames",
+        )  # fmt: skip
+    except git.GitCommandError as err:
+        msg = f"git status failed in {repo.working_dir}: {err.stderr.strip()}"
+        raise SourceError(msg, hint="does `git status` work there?") from err
     return [entry for entry in str(output).split("\0") if entry]
 
 
@@ -104,7 +118,7 @@ def _copy_commit(folder: Path, target: Path, head: str) -> None:
     top = _run(folder, ["rev-parse", "--show-toplevel"])
     argv = [
         "fetch", "--quiet", "--no-tags", "--depth=1", "--update-shallow", "--no-write-fetch-head",
-        "--", f"file://{top}", f"+{head}:refs/heads/{CHECKOUT_REF}",
+        "--", file_url(top), f"+{head}:refs/heads/{CHECKOUT_REF}",
     ]  # fmt: skip
     settings = {"uploadpack.allowAnySHA1InWant": "true"}
     result = run_git(target, argv, settings=settings, visible=True)
@@ -126,7 +140,7 @@ def _write_tree(folder: Path, target: Path, head: str) -> tuple[str, str | None]
     # What the index took for unchanged is written, too: it may have been staged only.
     _run(Path(top), ["add", "--renormalize", "--", "."], env=env)
     tree = _run(Path(top), ["write-tree"], env=env)
-    date = _run(folder, ["log", "-1", "--format=%ct", head])
+    date = _run(folder, ["log", "-1", "--no-show-signature", "--format=%ct", head])
     # The same tree on the same commit is the same commit again.
     stamp = {
         f"GIT_{who}_{what}": value

@@ -12,6 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tritonbuild.plan.scope import is_true as is_on
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -167,13 +169,6 @@ class Variables:
 
 
 _TRUE = {"1", "ON", "YES", "TRUE", "Y"}
-_FALSE = {"", "0", "OFF", "NO", "FALSE", "N", "IGNORE", "NOTFOUND"}
-
-
-def is_on(value: str) -> bool:
-    """Return whether a value counts as true, as `if(<variable>)` has it."""
-    upper = value.upper()
-    return upper not in _FALSE and not upper.endswith("-NOTFOUND")
 
 
 def is_true(arguments: Sequence[Argument], variables: Variables) -> bool | None:

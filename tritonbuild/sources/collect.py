@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 from tritonbuild.console import terminal
 from tritonbuild.errors import SourceError
-from tritonbuild.paths import make_dir, write_text
+from tritonbuild.paths import hash_file, make_dir, write_text
 from tritonbuild.sources.address import mask, strip_credentials
 from tritonbuild.sources.archive import Archive, ArchiveCache, name_of
 from tritonbuild.sources.lock import Lock, LockedArchive
 from tritonbuild.sources.tasks import Tasks
-from tritonbuild.sources.wheel import hash_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tritonbuild.sources.cmake import is_on
+from tritonbuild.plan.scope import is_true as is_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

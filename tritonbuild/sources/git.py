@@ -11,7 +11,6 @@ import contextlib
 import re
 import shutil
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,11 +33,13 @@ from tritonbuild.sources.gitrun import (
     NETWORK,
     GitLog,
     check_room,
+    check_whole,
     explain,
     hide_credentials,
     make_bare,
     run_git,
 )
+from tritonbuild.sources.wait import hold_lock, pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,24 +115,14 @@ class GitCache:
     @contextlib.contextmanager
     def _hold(self, address: str) -> Iterator[Path]:
         """Give the cached repository, made if need be, for nobody else's use."""
-        from filelock import FileLock
-
         proc.require_tool("git", reason="to fetch sources", hint="apt-get install git")
         path = self._root / view_path_of(address)
         make_dir(path.parent)
-        lock = FileLock(path.with_suffix(".lock"))
-        while True:
-            proc.check_stopping()
-            with contextlib.suppress(TimeoutError):
-                lock.acquire(timeout=1)
-                break
-        try:
+        with hold_lock(path.with_suffix(".lock")):
             if not (path / "HEAD").is_file():
                 self._make(path)
             _remove_stale_locks(path)
             yield path
-        finally:
-            lock.release()
 
     def _make(self, path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
@@ -312,13 +303,14 @@ class GitCache:
                 result = run_git(repository, argv, settings=settings, visible=True)
                 self._log.add(["git", *argv], result)
                 check_room(result)
-                pause = next(pauses, None)
+                check_whole(repository, result)
+                seconds = next(pauses, None)
                 if result.returncode == 0 or not NETWORK.search(result.output):
                     return result
-                if pause is None:
+                if seconds is None:
                     self._dead.add(host)
                     return result
-                _sleep(pause)
+                pause(seconds)
 
 
 def _remove_stale_locks(repository: Path) -> None:
@@ -327,13 +319,6 @@ def _remove_stale_locks(repository: Path) -> None:
     stale += [*repository.glob("objects/info/*.lock"), *repository.glob("objects/pack/tmp_*")]
     for path in stale:
         path.unlink(missing_ok=True)
-
-
-def _sleep(seconds: float) -> None:
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
-        proc.check_stopping()
-        time.sleep(0.05)
 
 
 def _patterns_of(ref: str) -> list[str]:

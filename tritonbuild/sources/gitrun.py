@@ -29,6 +29,9 @@ _SETTINGS = {
     "http.lowSpeedLimit": "1",
     "http.lowSpeedTime": "60",
     "fetch.recurseSubmodules": "false",
+    # git forces packs to the disk before a reference names what is in them, but no loose objects:
+    # after a power cut those would be empty, and the commit would still count as fetched.
+    "fetch.unpackLimit": "1",
     "advice.detachedHead": "false",
     "core.hooksPath": "/dev/null",
 }
@@ -46,6 +49,12 @@ _GONE = re.compile(
     r"authentication failed|could not read (?:username|from remote)|access denied|"
     r"permission denied|no such file|not a git repository",
     re.IGNORECASE,
+)
+
+# What git says when its own repository is the one that is broken.
+_DAMAGED = re.compile(
+    r"object file .* is empty|loose object .* is corrupt|bad object refs/tritonbuild/|"
+    r"packfile .* (?:is|cannot|does not)|index file .* (?:is|too)"
 )
 
 
@@ -123,6 +132,22 @@ def check_room(result: Result) -> None:
     if result.returncode and re.search(r"No space left on device|Disk quota", result.output):
         msg = f"no room on disk: {mask(_last_line(result.output))}"
         raise HostError(msg, hint="free some space, or set TRITONBUILD_CACHE_DIR elsewhere")
+
+
+def check_whole(repository: Path | None, result: Result) -> None:
+    """Raise where git failed because a repository of the cache is broken.
+
+    Raises:
+        HostError: It is; others may still borrow from it, so that it is not deleted here.
+    """
+    if repository is None or not result.returncode:
+        return
+    for line in result.output.splitlines():
+        # A server on this machine says the same of its own.
+        is_ours = str(repository) in line or "refs/tritonbuild/" in line
+        if is_ours and _DAMAGED.search(line):
+            msg = f"the cached repository {repository} is damaged: {line.strip()}"
+            raise HostError(msg, hint=f"delete {repository} and run again: it is fetched anew")
 
 
 @contextlib.contextmanager

@@ -4,15 +4,17 @@ nowhere but in the cache."""
 from __future__ import annotations
 
 import contextlib
+import lzma
 import tarfile
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from tritonbuild.errors import SourceError
 from tritonbuild.paths import make_dir
-from tritonbuild.sources.address import strip_credentials, view_path_of
+from tritonbuild.sources.address import file_url, strip_credentials, view_path_of
 from tritonbuild.sources.archive import explain_disk_error
 from tritonbuild.sources.lock import LOCK_NAME, Lock, read_lock
 from tritonbuild.sources.mirror import Rewriter
@@ -35,18 +37,11 @@ class Origin:
         rewriter: The mirrors; None where nothing may be asked.
         bundle: Folder that `tritonbuild fetch` filled; None where there is none.
         lock: What the bundle was resolved to.
-        name: What the bundle is called in messages.
     """
 
     rewriter: Rewriter | None
     bundle: Path | None = None
     lock: Lock | None = None
-    name: str = ""
-
-    @property
-    def is_offline(self) -> bool:
-        """Whether nothing outside this machine may be asked."""
-        return self.rewriter is None
 
     def git(self, address: str) -> list[str]:
         """Return the addresses to try for a repository."""
@@ -55,7 +50,7 @@ class Origin:
         if self.bundle is None:
             return []
         view = self.bundle / SOURCES / "git" / view_path_of(address)
-        return [f"file://{view}"] if view.is_dir() else []
+        return [file_url(view)] if view.is_dir() else []
 
     def archive(self, url: str) -> list[str]:
         """Return the addresses to try for an archive."""
@@ -65,7 +60,7 @@ class Origin:
             return []
         plain = strip_credentials(url)
         files = [self.bundle / SOURCES / one.file for one in self.lock.archives if one.url == plain]
-        return [path.as_uri() for path in files if path.is_file()]
+        return [file_url(path) for path in files if path.is_file()]
 
     def image(self, name: str) -> list[str]:
         """Return the names to try for a container image."""
@@ -102,7 +97,7 @@ def _open_bundle(folder: Path, name: str) -> Origin:
     if not path.is_file():
         msg = f"{name} is nothing that `tritonbuild fetch` wrote: it has no {LOCK_NAME}"
         raise SourceError(msg, hint="make it where there is a network: tritonbuild fetch --output")
-    return Origin(None, folder, read_lock(path), name)
+    return Origin(None, folder, read_lock(path))
 
 
 def unpack_bundle(path: Path, target: Path) -> None:
@@ -119,7 +114,7 @@ def unpack_bundle(path: Path, target: Path) -> None:
                 # Modes and owners are of no use here, and links are refused.
                 member.mode = 0o755 if member.isdir() else 0o644
                 archive.extract(member, target, set_attrs=False, **_FILTER)
-    except tarfile.TarError as err:
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as err:
         msg = f"{path} is no bundle: {err}"
         raise SourceError(msg, hint="make it again with `tritonbuild fetch`") from err
     except OSError as err:

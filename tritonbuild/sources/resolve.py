@@ -103,6 +103,7 @@ def bring_sources(
     allow_dirty: bool,
     log: Path,
     report: Report,
+    tell_unlocked: bool = True,
 ) -> Lock:
     """Bring everything that a plan takes from outside; return what it was resolved to.
 
@@ -117,6 +118,7 @@ def bring_sources(
         allow_dirty: Take checkouts with changes that are not committed.
         log: Gets what git said.
         report: Told what is being fetched.
+        tell_unlocked: Warn of what the lock does not hold: it is one that the user keeps.
 
     Raises:
         SourceError: Something did not come, or is not what the lock holds.
@@ -126,7 +128,10 @@ def bring_sources(
     try:
         with open_origin(mirrors, offline, cache) as origin:
             bringer = _Bringer(wanted, store, cache, origin, lock or origin.lock, log, report)
-            return bringer.run(allow_dirty=allow_dirty)
+            found = bringer.run(allow_dirty=allow_dirty)
+            if tell_unlocked:
+                bringer.warn_of_unlocked(found)
+            return found
     except OSError as err:
         raise explain_disk_error(err, str(store)) from err
 
@@ -171,7 +176,6 @@ class _Bringer:
             images=tuple(self._find_image(name) for name in self._wanted.images),
             notes=(*found.notes, *notes),
         ).sorted()
-        self._warn_of_unlocked(lock)
         for note in lock.notes:
             terminal.detail(note)
         return lock
@@ -237,11 +241,12 @@ class _Bringer:
             if any(plain.startswith(one) for one in known):
                 others.append((plain, (self._origin.git(plain) or [plain])[0]))
         path = self._store / "gitconfig"
-        write_text(path, format_git_config(views, sorted(set(others))))
-        if any(strip_credentials(spelling) != spelling for spelling in known):
-            path.chmod(0o600)
+        said = [*known, *(text for pair in others for text in pair)]
+        secret = any(strip_credentials(text) != text for text in said)
+        write_text(path, format_git_config(views, sorted(set(others))), private=secret)
 
-    def _warn_of_unlocked(self, lock: Lock) -> None:
+    def warn_of_unlocked(self, lock: Lock) -> None:
+        """Say what the lock that was given does not hold."""
         if self._lock is None:
             return
         missing = [

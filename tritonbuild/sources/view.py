@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tritonbuild import proc
 from tritonbuild.errors import HostError
 from tritonbuild.paths import make_dir
+from tritonbuild.sources.address import file_url
 from tritonbuild.sources.gitrun import git_env, quote, run_git
 
 if TYPE_CHECKING:
@@ -29,6 +30,26 @@ _CONFIG = """\
 [uploadpack]
 \tallowAnySHA1InWant = true
 \tallowFilter = true
+"""
+
+# What is checked out must be what the commit holds, whatever the user's own settings are. Submodules
+# are cloned from files here, which git allows only where it is told to.
+_SETTINGS = """\
+[core]
+\tautocrlf = false
+\teol = lf
+\tattributesFile = /dev/null
+\thooksPath = /dev/null
+\tfsmonitor = false
+[clone]
+\tdefaultRemoteName = origin
+\trejectShallow = false
+[submodule]
+\trecurse = false
+[protocol "file"]
+\tallow = always
+[advice]
+\tdetachedHead = false
 """
 
 
@@ -147,13 +168,11 @@ def format_git_config(views: Mapping[Path, View], others: Sequence[tuple[str, st
     """
     lines = ["# Addresses of upstream's, and where this build has them.\n"]
     for path, view in sorted(views.items()):
-        lines.append(f"[url {quote('file://' + str(path).removesuffix('.git'))}]\n")
+        lines.append(f"[url {quote(file_url(path.with_suffix('')))}]\n")
         lines += [f"\tinsteadOf = {quote(spelling)}\n" for spelling in sorted(view.spellings)]
     for before, after in others:
         lines.append(f"[url {quote(after)}]\n\tinsteadOf = {quote(before)}\n")
-    # Submodules are cloned from files here, which git allows only where it is told to.
-    lines.append('[protocol "file"]\n\tallow = always\n[advice]\n\tdetachedHead = false\n')
-    return "".join(lines)
+    return "".join(lines) + _SETTINGS
 
 
 def remove_other_views(root: Path, wanted: Iterable[Path]) -> None:

@@ -7,7 +7,6 @@ gets into the cache only when its checksum is the pinned one.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import shutil
 import stat
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from tritonbuild import proc
 from tritonbuild.errors import BuildError, HostError, SourceError
-from tritonbuild.paths import make_dir
+from tritonbuild.paths import hash_file, make_dir
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,15 +99,6 @@ def _remove_leftovers(folder: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _LEFTOVER_AGE:
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def hash_file(path: Path) -> str:
-    """Return a file's sha256 in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as source:
-        while block := source.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def requirement_of(wheel: Wheel) -> str:

@@ -17,9 +17,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from tritonbuild.errors import UsageError
+from tritonbuild.paths import hash_file
 from tritonbuild.stage.members import (
     PREFIX,
-    hash_file,
     list_members,
     make_file,
     make_info,

@@ -8,7 +8,6 @@ tree's content.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import stat
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritonbuild.errors import AssembleError
-from tritonbuild.paths import write_text
+from tritonbuild.paths import hash_file, write_text
 from tritonbuild.plan.model import StepKind
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 MANIFEST_NAME = "manifest.json"
 
 MANIFEST_VERSION = 1
-
-_BLOCK = 1 << 20
 
 # What Python leaves behind when it runs from the tree.
 _LEFT_OUT = "__pycache__"
@@ -161,7 +158,7 @@ def scan_tree(tree: Path) -> dict[str, dict[str, Any]]:
             raise AssembleError(msg, hint=f"delete {path}, it cannot go to a board")
     # hashlib lets other threads run; the work is reading and hashing, so cores are the limit.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        digests = pool.map(_hash_file, [path for _, path in to_hash])
+        digests = pool.map(hash_file, [path for _, path in to_hash])
         for (name, _), digest in zip(to_hash, digests, strict=True):
             found[name]["sha256"] = digest
     return found
@@ -203,14 +200,6 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _refuse_folder(err: OSError) -> None:
     msg = f"cannot read the folder {err.filename}: {err.strerror}"
     raise AssembleError(msg, hint="run `tritonbuild build` first")
-
-
-def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as source:
-        while block := source.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _describe_selection(plan: Plan) -> dict[str, Any]:

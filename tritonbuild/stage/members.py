@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import errno
-import hashlib
 import io
 import os
 import tarfile
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tritonbuild.console import terminal
 from tritonbuild.errors import AssembleError, HostError, TritonBuildError, UsageError
-from tritonbuild.paths import make_dir, write_text
+from tritonbuild.paths import hash_file, make_dir, write_text
 from tritonbuild.stage.manifest import MANIFEST_NAME, check_manifest, read_manifest
 
 if TYPE_CHECKING:
@@ -283,15 +282,6 @@ def _measure(infos: list[tarfile.TarInfo]) -> int:
         size += len(info.tobuf(tarfile.GNU_FORMAT, tarfile.ENCODING, "surrogateescape"))
         size += -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     return -(-size // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
-
-
-def hash_file(path: Path, algorithm: str = "sha256") -> str:
-    """Return a file's checksum."""
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(_MIB):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _explain_failure(err: OSError, folder: Path) -> TritonBuildError:

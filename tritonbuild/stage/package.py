@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tritonbuild.stage.members import list_members, read_mtime, write_package, write_zstd_tar
+from tritonbuild.stage.members import list_members, write_package, write_zstd_tar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tritonbuild.paths import Workspace
     from tritonbuild.stage.members import Contents, Package
-
-
-__all__ = ["make_package", "read_mtime"]
 
 
 def make_package(ws: Workspace, *, name: str, date: str) -> Package:

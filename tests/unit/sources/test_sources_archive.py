@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import threading
+import time
 
 import pytest
 from werkzeug import Response
@@ -160,6 +161,21 @@ def test_download_goes_on_in_the_next_run(cache, tmp_path, raw_server):
     assert again.header("Range") == "bytes=100000-"
 
 
+@pytest.mark.parametrize(("headers", "resumed"), [({"ETag": '"one"'}, True), ({}, False)])
+def test_halves_that_nothing_can_tell_apart_are_not_put_together(
+    cache, raw_server, headers, resumed
+):
+    unknown = {"sha256": None}
+    server = raw_server(cut_at(100_000, **headers), *[lambda _r: b""] * 20)
+    with pytest.raises(UnreachableError):
+        cache.fetch(wanted(server.url, **unknown), [server.url])
+    again = raw_server(rest_from if resumed else whole)
+    part = next((cache._root / ".partial").glob("*/data"))
+    part.parent.rename(cache._root / ".partial" / archive_module._key(again.url))
+    assert cache.fetch(wanted(again.url, **unknown), [again.url]).sha256 == SHA256
+    assert again.header("Range") == ("bytes=100000-" if resumed else None)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -224,6 +240,14 @@ def test_wrong_file_is_never_kept(cache, httpserver, url, content, digests, mess
         cache.fetch(wanted(url, digests=digests), [url])
     assert kept(cache) == []
     assert not list((cache._root / ".partial").glob("*/data"))
+
+
+def test_page_that_was_made_to_be_slow_to_read_is_not(cache, httpserver, url):
+    started = time.monotonic()
+    httpserver.expect_request("/pack.tar.gz").respond_with_data(b"<!-- a -->" * 2000 + b"x")
+    with pytest.raises(SourceError, match="no gzip file"):
+        cache.fetch(wanted(url), [url])
+    assert time.monotonic() - started < 10
 
 
 def test_file_that_stays_cut_short_is_never_kept(cache, raw_server):

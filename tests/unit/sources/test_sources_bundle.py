@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import shutil
 import tarfile
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from tritonbuild.errors import SourceError, UsageError
+from tritonbuild.paths import hash_file
 from tritonbuild.sources.bundle import check_output, import_wheels, write_bundle
 from tritonbuild.sources.lock import (
     LOCK_NAME,
@@ -21,7 +24,7 @@ from tritonbuild.sources.lock import (
     read_lock,
 )
 from tritonbuild.sources.resolve import ArchiveWanted, is_intact
-from tritonbuild.sources.wheel import Wheel, hash_file
+from tritonbuild.sources.wheel import Wheel
 
 UPSTREAM = "https://upstream.invalid"
 
@@ -63,6 +66,36 @@ def test_bundle_is_all_that_a_build_needs(world, wanted, tarball, name):
     assert not list(world.cache.glob(".bundle-*"))
 
 
+def test_archive_under_two_names_is_in_a_tar_twice(world, wanted, tarball):
+    archives = tuple(
+        ArchiveWanted(name, tarball.as_uri(), None, "top") for name in ("pack", "again")
+    )
+    lock = make_bundle(world, replace(wanted, archives=archives), world.tmp / "b.tar")
+    assert len({one.file for one in lock.archives}) == 2
+    shutil.rmtree(world.cache)
+    assert world.bring(replace(wanted, archives=archives), offline=world.tmp / "b.tar") == lock
+
+
+def test_bundle_in_a_folder_with_any_name(world, wanted):
+    output = world.tmp / "50%41 #1? $x" / "bundle"
+    lock = make_bundle(world, wanted, output)
+    shutil.rmtree(world.cache)
+    store = world.tmp / "a%41 b" / "sources"
+    assert world.bring(wanted, offline=output, store=store) == lock
+    clone = world.clone(f"{UPSTREAM}/top.git", "r1", "--recursive", store=store)
+    assert (clone / "sub" / "sub.txt").read_text() == "sub"
+
+
+def test_packed_bundle_that_is_cut_short_is_none(world, wanted, tmp_path):
+    make_bundle(world, wanted, tmp_path / "b.tar")
+    packed = gzip.compress((tmp_path / "b.tar").read_bytes())
+    (tmp_path / "b.tar").write_bytes(packed)
+    world.bring(wanted, offline=tmp_path / "b.tar")
+    (tmp_path / "b.tar").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(SourceError, match=r"b\.tar is no bundle"):
+        world.bring(wanted, offline=tmp_path / "b.tar")
+
+
 def test_folder_of_a_bundle_borrows_nothing(world, wanted):
     make_bundle(world, wanted, world.tmp / "bundle")
     assert not list((world.tmp / "bundle").rglob("alternates"))
@@ -94,7 +127,10 @@ def test_older_bundle_is_replaced_and_nothing_else(world, wanted, tmp_path):
     mine.mkdir()
     (mine / "file").write_text("precious")
     (tmp_path / "file").write_text("precious")
-    for output in (mine, tmp_path / "file"):
+    work = tmp_path / "built"
+    shutil.copytree(tmp_path / "bundle", work)
+    (work / "plan.json").write_text("{}")
+    for output in (mine, work, tmp_path / "file"):
         with pytest.raises(UsageError, match="is no bundle of ours"):
             check_output(output)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import pytest
 
@@ -95,6 +96,14 @@ def test_worktree_of_a_clone_is_a_checkout_too(world, mine, git):
     world.bring(wanted, allow_dirty=True)
     clone = world.clone(f"{UPSTREAM}/one.git", "tritonbuild-checkout")
     assert (clone / "a").read_text() == "in the worktree\n"
+
+
+def test_checkout_of_another_user_is_refused_in_gits_words(world, mine, wanted, require_or_skip):
+    require_or_skip(os.geteuid() == 0, "root, to give a folder away")
+    for path in (mine, *mine.rglob("*")):
+        os.lchown(path, 12345, 12345)
+    with pytest.raises(SourceError, match="dubious ownership"):
+        world.bring(wanted)
 
 
 @pytest.mark.parametrize("kind", ["missing", "plain", "empty", "bare"])

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from tritonbuild.errors import SourceError, UnreachableError
+from tritonbuild.errors import HostError, SourceError, UnreachableError
 from tritonbuild.sources.address import (
     check_address,
     mask,
@@ -262,6 +262,29 @@ def test_stale_locks_of_a_killed_git_do_not_block(world):
     assert commit_of(world, world.want(("one", "v2"))) == head
 
 
+def test_what_was_fetched_survives_a_power_cut(world):
+    """git forces packs to the disk, and by default nothing else."""
+    world.upstream.commit("one", {"a": "1"}, tag="v1")
+    world.bring(world.want(("one", "v1")))
+    objects = world.cache / "git" / "upstream.invalid" / "one.git" / "objects"
+    assert {path.parent.name for path in objects.rglob("*") if path.is_file()} == {"pack"}
+
+
+def test_damaged_cache_is_called_one(world):
+    world.upstream.commit("one", {"a": "1"}, tag="v1")
+    wanted = world.want(("one", "v1"))
+    world.bring(wanted)
+    cached = world.cache / "git" / "upstream.invalid" / "one.git"
+    (pack,) = cached.glob("objects/pack/*.pack")
+    pack.chmod(0o644)
+    pack.write_bytes(pack.read_bytes()[:20])
+    with pytest.raises(HostError, match=r"one\.git is damaged") as err:
+        world.bring(wanted)
+    assert f"delete {cached}" in err.value.hint
+    shutil.rmtree(cached)
+    world.bring(wanted)
+
+
 # --- secrets ----------------------------------------------------------------------------------
 
 
@@ -306,6 +329,17 @@ def test_password_is_used_and_shown_nowhere(world, private, capfd):
     assert "sEcReT" not in said + "".join(capfd.readouterr())
     for path in world.cache.rglob("*"):
         assert not path.is_file() or b"sEcReT" not in path.read_bytes(), path
+    assert (world.store / "gitconfig").stat().st_mode & 0o777 == 0o600
+
+
+def test_password_of_a_mirror_is_for_its_owner_alone(world, mirror_of):
+    world.upstream.commit("one", {"a": "1"}, tag="v1")
+    world.bring(world.want(("one", "v1")))
+    assert (world.store / "gitconfig").stat().st_mode & 0o777 == 0o644
+    rule = {"from": "https://other.invalid/", "to": "https://me:sEcReT@mirror.invalid/"}
+    world.mirrors.append(mirror_of(git=[rule]))
+    world.bring(world.want(("one", "v1")))
+    assert "sEcReT" in (world.store / "gitconfig").read_text()
     assert (world.store / "gitconfig").stat().st_mode & 0o777 == 0o600
 
 
