@@ -44,9 +44,6 @@ demo: deps ## build an arm64 Triton from wheels and see it answer
 	@echo "  tritonbuild plan --board orangepi5b    what a build from source would do, and why"
 	@echo "  tritonbuild list                       other boards, releases and components"
 
-# All cores; the tests of a file stay together, because they share what they build.
-PYTEST_ARGS ?= -n auto --dist loadfile
-
 .PHONY: test
 test: deps test-deps ## run all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
