@@ -76,13 +76,10 @@ class Ended:
     Attributes:
         returncode: Exit code; negative is the signal that ended it.
         seconds: Wall time.
-        peak_memory: Bytes that the largest of its processes had in memory, where that is known;
-            never less than we have, because each begins as a copy of us.
     """
 
     returncode: int
     seconds: float
-    peak_memory: int | None
 
 
 def make_env(extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
@@ -216,14 +213,14 @@ def stream(
             if started:
                 started(child.pid)
             _pump(child, feed)
-            peak = _reap(child)
+            child.wait()
         except BaseException:
             stop(child)
             raise
         finally:
             _running.discard(child)
     check_stopping()
-    return Ended(child.returncode, time.monotonic() - began, peak)
+    return Ended(child.returncode, time.monotonic() - began)
 
 
 def capture(argv: Sequence[str], *, env: Mapping[str, str | None] | None = None) -> Result:
@@ -441,17 +438,6 @@ def _has_ended(child: subprocess.Popen[bytes], options: int) -> bool:
         return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT | options) is not None
     except ChildProcessError:  # `stopped` was faster, in another thread
         return True
-
-
-def _reap(child: subprocess.Popen[bytes]) -> int | None:
-    """Take a child's exit code; return the memory of its largest process, in bytes."""
-    try:
-        _, status, usage = os.wait4(child.pid, 0)
-    except ChildProcessError:  # see `_has_ended`
-        child.wait()
-        return None
-    child.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss * 1024
 
 
 def _signal_group(pid: int, signum: signal.Signals) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -45,12 +44,6 @@ def test_output_comes_while_the_program_runs():
 @pytest.mark.parametrize(("text", "code"), [("exit 9", 9), ("kill -9 $$", -9), ("kill $$", -15)])
 def test_way_that_it_ended(text, code):
     assert stream(text)[0].returncode == code
-
-
-def test_memory_of_the_largest_process_is_known():
-    ended, _ = stream(f"{sys.executable} -c 'x = b\"x\" * 300_000_000'; true")
-    assert ended.peak_memory is not None
-    assert 300_000_000 < ended.peak_memory < 500_000_000
 
 
 def test_output_may_end_long_before_the_program():

@@ -39,15 +39,12 @@ class ScriptResult:
         killed_for_memory: It failed, and a compiler of it found no memory or was killed for want
             of it.
         tail: The last 256 KiB that it printed.
-        peak_memory: Bytes that the largest of its processes had in memory, where that is known;
-            never less than we have, because each begins as a copy of us.
     """
 
     returncode: int
     seconds: float
     killed_for_memory: bool
     tail: str
-    peak_memory: int | None
 
 
 class Watcher(Protocol):
@@ -115,7 +112,7 @@ def run_script(
     )  # fmt: skip
     failed = ended.returncode != 0
     short = failed and (signs.found or count_oom_kills() > kills)
-    return ScriptResult(ended.returncode, ended.seconds, short, output.tail, ended.peak_memory)
+    return ScriptResult(ended.returncode, ended.seconds, short, output.tail)
 
 
 def run_build_script(
