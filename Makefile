@@ -44,9 +44,16 @@ demo: deps ## build an arm64 Triton from wheels and see it answer
 	@echo "  tritonbuild plan --board orangepi5b    what a build from source would do, and why"
 	@echo "  tritonbuild list                       other boards, releases and components"
 
+# Unit tests share the cores; builds and servers are each a match for all of them, so those come one
+# after the other: side by side they meet their time limits now and then.
 .PHONY: test
 test: deps test-deps ## run all tests
+ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+else
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit tests/docs
+	$(BIN)/python -m pytest tests/integration tests/backends
+endif
 
 .PHONY: lint
 lint: venv ## check style, types and shell scripts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,6 +26,8 @@ _SCRUBBED_PREFIXES = ("TRITONBUILD_", "GIT_", "COVERAGE_PROCESS_START")
 
 
 def pytest_configure() -> None:
+    # A shell starts what it puts in the background deaf to Ctrl-C, which tests send to programs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if (
             name.startswith(_SCRUBBED_PREFIXES)

@@ -68,6 +68,11 @@ class Document:
         return self.lines.get(path, 1)
 
 
+def _too_deep(path: Path, line: int) -> RecipeError:
+    msg = f"{path}:{line}: nested more than {MAX_DEPTH} deep"
+    return RecipeError(msg, hint="no recipe needs that: is this the right file?")
+
+
 def read_document(path: Path) -> Document:
     """Read a YAML file.
 
@@ -88,11 +93,13 @@ def read_document(path: Path) -> Document:
         _Reader(yaml.parse(text, Loader=loader), document).read()
     except yaml.MarkedYAMLError as err:
         line = err.problem_mark.line + 1 if err.problem_mark else 1
+        # PyYAML has a limit of its own since 6.0.4, which brackets alone reach before ours.
+        if "nesting depth" in str(err.problem):
+            raise _too_deep(path, line) from None
         msg = f"{path}:{line}: not YAML: {err.problem}"
         raise RecipeError(msg, hint=_YAML_HINT) from err
     except _TooDeepError as err:
-        msg = f"{path}:{err.line}: nested more than {MAX_DEPTH} deep"
-        raise RecipeError(msg, hint="no recipe needs that: is this the right file?") from None
+        raise _too_deep(path, err.line) from None
     except yaml.YAMLError as err:
         msg = f"{path}: not YAML: {err}"
         raise RecipeError(msg, hint=_YAML_HINT) from err
