@@ -141,7 +141,7 @@ def open_bench(folder: Path, models: Sequence[Model], options: Options) -> Itera
     env = {"TRITONBUILD_STATE_DIR": str(folder / "state")}
     command = [*options.tritonbuild, "--quiet", "build", *TARGET, "--work-dir", str(ws.root)]
     run_command(command, env=env)
-    place = find_place(open_build(ws), cache_dir())
+    place = find_place(open_build(ws), cache_dir(), packages=(), log=folder / "root.log")
     repository = folder / "models"
     load = write_repository(repository, models)
     with contextlib.ExitStack() as stack:

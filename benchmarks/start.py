@@ -89,7 +89,7 @@ def answer_once(ws: Workspace, cache: Path) -> tuple[float, float]:
     names = write_models(models, plan.selection.components)
     load = [name for name in names if MODELS[name].at_start]
     log = ws.logs_dir / "bench-server.log"
-    place = find_place(plan, cache)
+    place = find_place(plan, cache, packages=(), log=log)
     tree = ws.tritonserver_dir
     with run_server(place, tree, models, load=load, log=log, timeout=STARTS_TIMEOUT) as server:
         ready = time.perf_counter() - started

@@ -142,6 +142,11 @@ class Workspace:
         return self.root / "sources"
 
     @property
+    def entry_path(self) -> Path:
+        """Runs a command where the scripts run, if that is a root."""
+        return self.root / "enter"
+
+    @property
     def source_lock_path(self) -> Path:
         """What the sources were resolved to."""
         return self.root / "tritonbuild.lock"

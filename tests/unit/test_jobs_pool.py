@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tritonbuild import proc
-from tritonbuild.engine import jobs
 from tritonbuild.engine.jobs import JobPool, write_make
 from tritonbuild.executors.machine import find_program
 from tritonbuild.plan.model import Command
@@ -344,7 +343,9 @@ def test_make_of_this_system_takes_part(tmp_path, work, journal, require_or_skip
     require_or_skip(find_program("make"), "needs make")
     tools = tmp_path / "tools and more"
     tools.mkdir()
-    write_make(tools)
+    program = find_program("make")
+    said = subprocess.check_output([program, "--version"], text=True)
+    write_make(tools, program, said.split()[2])
     make = next((path for path in (tools / "make",) if path.exists()), find_program("make"))
     with JobPool(3, tmp_path) as pool, pool.implicit():
         with running(work("a").start(pool, make)) as child:
@@ -354,28 +355,21 @@ def test_make_of_this_system_takes_part(tmp_path, work, journal, require_or_skip
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
-    [
-        ("GNU Make 3.81", True),
-        ("GNU Make 4.3", True),
-        ("GNU Make 4.4", False),
-        ("GNU Make 4.4.1", False),
-        ("GNU Make 5.0", False),
-        ("bmake", False),
-    ],
-)
-def test_only_a_make_that_is_too_old_gets_help(tmp_path, monkeypatch, said, expected):
+    ("version", "expected"),
+    [("3.81", True), ("4.3", True), ("4.3-4.1", True), ("4.4", False), ("4.4.1", False),
+     ("5.0", False), ("", False)],
+)  # fmt: skip
+def test_only_a_make_that_is_too_old_gets_help(tmp_path, version, expected):
     make = tmp_path / "its make"
-    make.write_text(f'#!/bin/sh\necho "{said}" "$MAKEFLAGS" "$@"\n')
+    make.write_text('#!/bin/sh\necho "$MAKEFLAGS" "$@"\n')
     make.chmod(0o755)
-    monkeypatch.setattr(jobs, "find_program", lambda _: make)
     (tmp_path / "make").write_text("of another system")
-    write_make(tmp_path)
+    write_make(tmp_path, make, version)
     assert (tmp_path / "make").exists() == expected
     if expected:
         ran = [tmp_path / "make", "a b"]
         without = subprocess.run(ran, capture_output=True, text=True, check=True, env={})
-        assert without.stdout == f"{said}  a b\n", "without tokens it is make, and nothing else"
+        assert without.stdout == " a b\n", "without tokens it is make, and nothing else"
 
 
 # --- tritonbuild_ninja ------------------------------------------------------------------------

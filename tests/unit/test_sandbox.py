@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -51,27 +52,70 @@ def test_without_a_root_the_command_runs_as_it_is():
     assert bound.locate(Path("/work/tree"), PurePosixPath("/opt/tritonserver")) == "/work/tree"
 
 
-def test_with_a_root_everything_is_private_and_dies_with_us():
-    sandbox = Sandbox(Path("/roots/r"), qemu_cpu="cortex-a76")
+@pytest.fixture
+def root(tmp_path):
+    """A folder that looks like a board's root."""
+    folder = tmp_path / "root"
+    for name in ("usr/bin", "usr/lib", "etc", "opt/tritonserver", "root", "tmp", "dev", "proc"):
+        (folder / name).mkdir(parents=True)
+    (folder / "bin").symlink_to("usr/bin")
+    return folder
+
+
+def test_with_a_root_everything_is_private_and_dies_with_us(root):
+    sandbox = Sandbox(root, qemu_cpu="cortex-a76")
     sandbox = sandbox.with_bind(Path("/w/a b"), PurePosixPath("/opt/tritonserver"))
     sandbox = sandbox.with_bind(Path("/w/out"), PurePosixPath("/out"), writable=True)
     argv = sandbox.argv(["/opt/tritonserver/bin/tritonserver", "-x"])
     text = " ".join(argv)
     assert argv[0] == "bwrap"
     assert argv[-3:] == ["--", "/opt/tritonserver/bin/tritonserver", "-x"]
-    assert "--ro-bind /roots/r / " in text
+    assert text.startswith("bwrap --tmpfs / ")
+    for name in ("etc", "opt", "root", "usr"):
+        assert f"--ro-bind {root}/{name} /{name} " in text
+    for name in ("bin", "dev", "proc", "tmp"):
+        assert f"{root}/{name}" not in text
+    assert "--symlink usr/bin /bin " in text
+    assert "--remount-ro / " in text
     assert argv[argv.index("/w/a b") - 1] == "--ro-bind"
     assert argv[argv.index("/w/out") - 1] == "--bind"
     for part in ("--tmpfs /dev/shm", "--tmpfs /tmp", "--ro-bind /sys /sys", "--unshare-pid",
-                 "--die-with-parent", "--new-session", "--clearenv", "--setenv LANG C.UTF-8",
+                 "--die-with-parent", "--clearenv", "--setenv LANG C.UTF-8",
                  "--setenv QEMU_CPU cortex-a76"):  # fmt: skip
         assert part in text
+    assert "--new-session" not in text, "who kills the process group would miss it"
     # bubblewrap mounts in this order: what is bound must not be covered by a later tmpfs.
-    assert argv.index("--tmpfs") < argv.index("/w/out")
+    assert argv.index("/tmp") < argv.index("/w/out")
 
 
-def test_qemu_cpu_is_left_out_where_it_is_not_known():
-    assert "QEMU_CPU" not in Sandbox(Path("/roots/r")).argv(["/bin/true"])
+def test_qemu_cpu_is_left_out_where_it_is_not_known(root):
+    assert "QEMU_CPU" not in Sandbox(root).argv(["/bin/true"])
+
+
+def test_folder_of_the_root_is_opened_only_for_a_mount_that_it_has_no_place_for(root):
+    sandbox = Sandbox(root).with_bind(Path("/h"), PurePosixPath("/root/work"), writable=True)
+    text = " ".join(sandbox.argv(["true"]))
+    assert f"--ro-bind {root}/root /root" not in text
+    assert "--dir /root " in text
+    assert f"--ro-bind {root}/usr /usr " in text
+    inside = Sandbox(root).with_bind(Path("/h"), PurePosixPath("/usr/lib/work"))
+    text = " ".join(inside.argv(["true"]))
+    assert f"--ro-bind {root}/usr /usr" not in text
+    assert f"--ro-bind {root}/usr/bin /usr/bin " in text
+    assert "--dir /usr/lib " in text
+
+
+def test_programs_in_a_root_get_what_they_are_given_and_nothing_else(root, monkeypatch):
+    monkeypatch.setenv("CC", "mine")
+    sandbox = replace(Sandbox(root), network=False).with_folder(PurePosixPath("/work"))
+    sandbox = sandbox.with_path(PurePosixPath("/opt/native/compilers"))
+    text = " ".join(sandbox.argv(["true"], {"MAKEFLAGS": "-j2"}))
+    assert "--setenv MAKEFLAGS -j2 " in text
+    assert "--setenv PATH /opt/native/compilers:/usr/local/sbin:" in text
+    assert "--unshare-net" in text
+    assert "--chdir /work " in text
+    assert " CC " not in text
+    assert "--unshare-net" not in " ".join(Sandbox(root).argv(["true"]))
 
 
 # --- binfmt -----------------------------------------------------------------------------------

@@ -194,20 +194,24 @@ class Standins:
         }
 
 
-def materialise(root: Path, *, with_rknn_api: bool = True) -> Standins:
+def materialise(
+    root: Path, *, with_rknn_api: bool = True, machine: str = platform.machine()
+) -> Standins:
     """Make everything in `root`; what is there and complete stays.
 
     Args:
         root: A folder of its own, without blanks in its path.
         with_rknn_api: Whether rknn_backend has librknn_api.so, or only librknnrt.so as newer
             runtimes do.
+        machine: Whose the libraries are that upstream has ready-made, as `uname -m` says it; a
+            cross compiler makes another machine's.
     """
     root = root.absolute()
     if any(character.isspace() for character in str(root)):
         msg = f"addresses cannot have blanks: {root}"
         raise ValueError(msg)
     stamp = root / "stamp"
-    key = _key(root, with_rknn_api=with_rknn_api)
+    key = _key(root, machine, with_rknn_api=with_rknn_api)
     try:
         done = stamp.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -219,10 +223,10 @@ def materialise(root: Path, *, with_rknn_api: bool = True) -> Standins:
     stamp.unlink(missing_ok=True)
     root.mkdir(parents=True, exist_ok=True)
     sha256 = {BOOST_URL: _write_boost(root)}
-    for machine, name in (("aarch64", "aarch64"), ("x86_64", "x64")):
+    for theirs, name in (("aarch64", "aarch64"), ("x86_64", "x64")):
         file = f"onnxruntime-linux-{name}-{ORT_VERSION}.tgz"
-        sha256[ORT_URL + file] = _write_onnxruntime(root, machine, file)
-    binaries = _compile_rknn(root / "libraries", with_rknn_api=with_rknn_api)
+        sha256[ORT_URL + file] = _write_onnxruntime(root, theirs, file)
+    binaries = _compile_rknn(root / "libraries", machine, with_rknn_api=with_rknn_api)
     commits: dict[str, dict[str, str]] = {}
     for name, versions in REPOSITORIES.items():
         values = {
@@ -239,9 +243,9 @@ def materialise(root: Path, *, with_rknn_api: bool = True) -> Standins:
 # --- what was made before --------------------------------------------------------------------
 
 
-def _key(root: Path, *, with_rknn_api: bool) -> str:
+def _key(root: Path, machine: str, *, with_rknn_api: bool) -> str:
     """Return a checksum of everything that decides what is made."""
-    digest = hashlib.sha256(f"{root} {with_rknn_api} {platform.machine()}".encode())
+    digest = hashlib.sha256(f"{root} {with_rknn_api} {platform.machine()} {machine}".encode())
     for path in [_RKNN_SOURCE, *sorted(HERE.rglob("*"))]:
         if path.is_file() and "__pycache__" not in path.parts:
             digest.update(f"{path.name} {path.stat().st_mode}\n".encode() + path.read_bytes())
@@ -447,10 +451,10 @@ def _write_onnxruntime(root: Path, machine: str, file: str) -> str:
     return _write_archive(root, ORT_URL + file, entries)
 
 
-def _compile_rknn(folder: Path, *, with_rknn_api: bool) -> dict[str, Tree]:
-    """Return Rockchip's libraries for the machine that runs, at their paths in the repositories."""
+def _compile_rknn(folder: Path, machine: str, *, with_rknn_api: bool) -> dict[str, Tree]:
+    """Return Rockchip's libraries for a machine, at their paths in the repositories."""
     names = ["librknnrt.so", *(["librknn_api.so"] if with_rknn_api else [])]
-    compiler = _compiler(platform.machine(), "gcc")
+    compiler = _compiler(machine, "gcc")
     built = {name: ("100755", _link(compiler, _RKNN_SOURCE, folder / name, name)) for name in names}
     return {
         "zjd1988/rknn_backend": {f"rknpu2/lib/{name}": entry for name, entry in built.items()},
@@ -479,8 +483,10 @@ def main() -> None:
     parser.add_argument("dir", type=Path)
     parser.add_argument("--without-rknn-api", action="store_true",
                         help="rknn_backend has only librknnrt.so")  # fmt: skip
+    parser.add_argument("--machine", default=platform.machine(), metavar="ARCH",
+                        help="whose ready-made libraries: x86_64 or aarch64 [this machine's]")  # fmt: skip
     args = parser.parse_args()
-    made = materialise(args.dir, with_rknn_api=not args.without_rknn_api)
+    made = materialise(args.dir, with_rknn_api=not args.without_rknn_api, machine=args.machine)
     sys.stdout.write(f"{made.recipes_dir}\n")
 
 

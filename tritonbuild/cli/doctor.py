@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @takes_choice(
-    without=("mirror", "jobs", "settings", "source"),
+    without=("mirror", "jobs", "settings", "source", "accelerate"),
     defaults={"board": "generic-arm64", "provider": "wheel"},
 )
 def doctor(
@@ -59,11 +59,12 @@ def _presume_machine(choice: Choice) -> Machine | None:
     """
     from tritonbuild.arch import Arch
     from tritonbuild.executors.place import host_system
-    from tritonbuild.plan.model import Machine
+    from tritonbuild.plan.model import Executor, Machine
     from tritonbuild.recipe.fields import ProviderKind
 
     native, system = Arch.native(), host_system()
-    wanted = choice.request.executor and choice.request.provider is ProviderKind.SOURCE
+    is_source = choice.request.provider is ProviderKind.SOURCE
+    wanted = choice.request.executor is Executor.NATIVE and is_source
     if not wanted or native is None or system not in choice.book.names("os"):
         return None
     known = choice.book.operating_system(system)
@@ -116,5 +117,5 @@ def _stop_if_lacking(findings: list[Finding]) -> None:
     else:
         hint = "nothing can be installed for that: NEEDED says what has to be there"
     if any(finding.tool == "machine" for finding in lacking):
-        hint += "; --executor native is for a trial on a machine that is not like the board"
+        hint += "; --executor emulated builds for the board on this machine"
     raise HostError(msg, hint=hint)

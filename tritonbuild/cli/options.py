@@ -114,9 +114,15 @@ From = Annotated[
 Executor = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        help="Where a source build runs: native is this machine, like the board or not "
-        "[this machine, if it is like the board].",
+        help="Where a source build runs: native on this machine and for it, emulated in a root of "
+        "the board's system [native on a machine like the board, else emulated].",
         autocompletion=_complete_executor,
+    ),
+]
+Accelerate = Annotated[
+    bool,
+    typer.Option(
+        help="For --executor emulated: let compilers of this machine do the work of the board's."
     ),
 ]
 Components = Annotated[
@@ -201,6 +207,7 @@ def _shared_options(
     variant: Variants = None,
     source: Checkouts = None,
     archive: Archives = None,
+    accelerate: Accelerate = True,
     recipes: Recipes = None,
 ) -> Choice:
     """Return what the options ask for; they are written down here, once, for all verbs.
@@ -239,6 +246,7 @@ def _shared_options(
             )
         },
         archives=dict(_read_archive(text) for text in archive or ()),
+        accelerate=accelerate,
     )
     return Choice(RecipeBook.open(recipes), request)
 

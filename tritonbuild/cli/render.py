@@ -67,7 +67,9 @@ TmpDir = Annotated[
 ]
 
 
-@takes_choice(without=("provider", "executor", "source"), defaults={"provider": "source"})
+@takes_choice(
+    without=("provider", "executor", "source", "accelerate"), defaults={"provider": "source"}
+)
 @takes_switches
 def render(
     choice: Choice,

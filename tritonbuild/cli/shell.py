@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -39,7 +39,9 @@ def shell(
 
     from tritonbuild import proc
     from tritonbuild.engine.history import find_step, find_step_name, require_failure
+    from tritonbuild.engine.workplace import find_sandbox
     from tritonbuild.errors import NothingToDoError, UsageError
+    from tritonbuild.paths import cache_dir
 
     ws, plan = open_workspace(work_dir)
     if failed:
@@ -59,19 +61,21 @@ def shell(
         msg = "an interactive shell needs a terminal"
         raise UsageError(msg, hint=f"give a command: tritonbuild shell {name} -- env")
     folder = find_folder(ws, find_step(plan, name))
-    bash = proc.require_tool("bash", reason="to read a step's script", hint="install bash")
+    sandbox = find_sandbox(plan, ws, cache_dir())
     with tempfile.TemporaryDirectory(prefix="tritonbuild-shell-") as temporary:
         rc_file = Path(temporary) / "environment"
+        place = sandbox.with_bind(Path(temporary), PurePosixPath(temporary))
+        place = place.with_folder(PurePosixPath(folder))
         header = read_environment(script)
         if command:
             rc_file.write_text("\n".join(header) + "\n", encoding="utf-8")
-            argv = [str(bash), "--noprofile", "--norc", "-c", _RUN, "bash", str(rc_file), *command]
-            code = proc.run_visible(argv, env=proc.make_env(), cwd=folder, as_data=True)
+            argv = ["bash", "--noprofile", "--norc", "-c", _RUN, "bash", str(rc_file), *command]
+            code = proc.run_visible(place.argv(argv), env=proc.make_env(), cwd=folder, as_data=True)
             raise typer.Exit(code if code >= 0 else 128 - code)
         banner = _make_banner(name, script, ws.logs_dir / f"{name}.log")
         rc_file.write_text("\n".join([*header, *banner]) + "\n", encoding="utf-8")
-        argv = [str(bash), "--noprofile", "--rcfile", str(rc_file), "-i"]
-        proc.run_visible(argv, env=proc.make_env(), cwd=folder, as_data=True)
+        argv = ["bash", "--noprofile", "--rcfile", str(rc_file), "-i"]
+        proc.run_visible(place.argv(argv), env=proc.make_env(), cwd=folder, as_data=True)
 
 
 def read_environment(script: Path) -> list[str]:

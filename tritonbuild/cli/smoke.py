@@ -26,6 +26,8 @@ def smoke(
     as_json: Json = False,
 ) -> None:
     """Start the last build's server, ask it over HTTP and gRPC, stop it. Needs a build."""
+    import json
+
     from tritonbuild.arch import Arch
     from tritonbuild.console import terminal
     from tritonbuild.engine.lock import hold
@@ -38,7 +40,9 @@ def smoke(
     if not ws.manifest_path.is_file():
         msg = f"{ws.root} has no finished build"
         raise UsageError(msg, hint="run `tritonbuild build` first; it goes on where it stopped")
-    place = find_place(plan, cache_dir())
+    verified = json.loads(ws.verify_path.read_text(encoding="utf-8"))
+    packages = set(verified["to_install"].values()) - {""}
+    place = find_place(plan, cache_dir(), packages=packages, log=ws.logs_dir / "smoke-root.log")
     how = describe_place(place, Arch(plan.selection.arch))
     with hold(ws, "smoke"), terminal.step(f"run the server {how} and ask it") as step:
         report = run_smoke(ws, plan, sandbox=place, timeout=timeout, http_port=http_port)

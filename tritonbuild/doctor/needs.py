@@ -23,6 +23,7 @@ from tritonbuild.doctor.system import (
     Sandbox,
     SubordinateIds,
 )
+from tritonbuild.plan.model import Executor
 from tritonbuild.recipe.fields import ProviderKind
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ MIB = 1 << 20
 # Measured with Debian 12 for orangepi5b: the root has 330 MB; the wheels 60 MB; the tree is there
 # twice while it is assembled, 250 MB each.
 CACHE_SIZE = 450 * MIB
+# Besides that root one to build in (1.0 GB), one to run the server in, and compilers (300 MB).
+EMULATED_CACHE_SIZE = 2 * GIB
 WHEEL_WORK_SIZE = 600 * MIB
 # https://github.com/triton-inference-server/server/issues/1468 and what a CPU build leaves behind.
 SOURCE_WORK_SIZE = 20 * GIB
@@ -46,6 +49,7 @@ WHEEL_MEMORY = 1 * GIB
 SOURCE_MEMORY = 2 * GIB
 
 
+_NINJA = Bundled("ninja", (1, 13), "runs the compilers, and shares their number among components")
 _PATCHELF = Bundled("patchelf", (0, 14), "lets the tree's libraries find each other")
 
 
@@ -69,9 +73,13 @@ def make_needs(
         work_dir: Where the build works.
         cache: Where downloads and roots are kept.
     """
+    is_emulated = plan.selection.executor is Executor.EMULATED
+    arch = Arch(plan.selection.arch)
+    running = _running_needs(arch, native, direct=direct and not is_emulated)
     if plan.selection.provider is ProviderKind.WHEEL:
-        running = _running_needs(Arch(plan.selection.arch), native, direct=direct)
         return _wheel_needs(plan, running, is_root, work_dir, cache)
+    if is_emulated:
+        return _emulated_needs(plan, running, is_root, work_dir, cache)
     return _source_needs(plan, native, work_dir)
 
 
@@ -88,30 +96,51 @@ def _running_needs(arch: Arch, native: Arch | None, *, direct: bool) -> list[Nee
     return needs
 
 
-def _wheel_needs(
-    plan: Plan, running: list[Need], is_root: bool, work_dir: Path, cache: Path
-) -> tuple[Need, ...]:
+def _unpacking_needs(plan: Plan, *, is_root: bool) -> list[Need]:
+    """Return what unpacks the board's system."""
     system = str(plan.find_step("root").details["distribution"])
     unpacks = "unpacks the board's system, to check the tree against and to run it in"
     needs: list[Need] = [
-        Pip(),
-        _PATCHELF,
         Program("mmdebstrap", ("mmdebstrap",), (1, 2), "mmdebstrap", unpacks),
         Program("gpg", ("gpg",), (2, 2), "gpg", "mmdebstrap looks keys up with it"),
         Program("tar", ("tar",), (1, 28), "tar", unpacks),
         Keyring(system),
-        *running,
     ]
     if not is_root:
         needs += [
             Program("newuidmap", ("newuidmap",), None, "uidmap", "mmdebstrap without root"),
             SubordinateIds(),
         ]
+    return needs
+
+
+def _wheel_needs(
+    plan: Plan, running: list[Need], is_root: bool, work_dir: Path, cache: Path
+) -> tuple[Need, ...]:
     return (
-        *needs,
+        Pip(),
+        _PATCHELF,
+        *_unpacking_needs(plan, is_root=is_root),
+        *running,
         Room("room in the cache", cache, CACHE_SIZE),
         Room("room to work", work_dir, WHEEL_WORK_SIZE),
         Memory(WHEEL_MEMORY),
+        GrpcClient(),
+    )
+
+
+def _emulated_needs(
+    plan: Plan, running: list[Need], is_root: bool, work_dir: Path, cache: Path
+) -> tuple[Need, ...]:
+    return (
+        Program("git", ("git",), (2, 31), "git", "fetches sources"),
+        _NINJA,
+        _PATCHELF,
+        *_unpacking_needs(plan, is_root=is_root),
+        *running,
+        Room("room in the cache", cache, EMULATED_CACHE_SIZE),
+        Room("room to work", work_dir, SOURCE_WORK_SIZE),
+        Memory(SOURCE_MEMORY),
         GrpcClient(),
     )
 
@@ -122,7 +151,7 @@ def _source_needs(plan: Plan, native: Arch | None, work_dir: Path) -> tuple[Need
         Machine(arch, native),
         Program("git", ("git",), (2, 31), "git", "fetches sources"),
         Program("cmake", ("cmake",), (3, 18), "cmake", "configures each component"),
-        Bundled("ninja", (1, 13), "runs the compilers, and shares their number among components"),
+        _NINJA,
         Program("g++", ("g++",), (9, 0), "g++", "compiles"),
         _PATCHELF,
         Ccache(),

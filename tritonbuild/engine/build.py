@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from dataclasses import dataclass
@@ -12,11 +13,11 @@ from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
 from tritonbuild.engine.lock import hold
 from tritonbuild.engine.run import run_plan
-from tritonbuild.errors import HostError, TritonBuildError, UsageError
+from tritonbuild.errors import TritonBuildError, UsageError
 from tritonbuild.paths import Workspace, cache_dir, make_dir, write_text
 from tritonbuild.plan.layout import SourceLayout
 from tritonbuild.plan.make import make_plan
-from tritonbuild.plan.model import StepKind, read_plan
+from tritonbuild.plan.model import Executor, StepKind, read_plan
 from tritonbuild.recipe.fields import ProviderKind
 
 if TYPE_CHECKING:
@@ -50,22 +51,50 @@ def plan_build(book: RecipeBook, request: Request, work_dir: Path | None) -> tup
     """Return the plan of a build on this machine, and where it is built.
 
     Raises:
-        HostError: A native build would not be for the board, and nobody asked for that.
         TritonBuildError: See `make_plan`.
     """
     if request.provider is ProviderKind.WHEEL:
         plan = make_plan(book, request)
         return plan, Workspace((work_dir or Path("build") / plan.selection.work_name).resolve())
     from tritonbuild.engine.memory import measure_host
-    from tritonbuild.executors.machine import detect_machine
 
+    executor = request.executor or _choose_executor(book, request)
+    request = dataclasses.replace(request, executor=executor)
     cores, memory = measure_host()
-    machine = detect_machine(cores=cores, memory=memory)
-    _check_machine(book, request, machine)
+    machine = _find_machine(book, request, cores=cores, memory=memory)
     name = make_plan(book, request, machine=machine).selection.work_name
     ws = Workspace((work_dir or Path("build") / name).resolve())
     _check_path(ws.root)
     return plan_in(book, request, ws, machine), ws
+
+
+def _choose_executor(book: RecipeBook, request: Request) -> Executor:
+    """Return where a build runs that nobody said it of: here, if this machine is like the board."""
+    from tritonbuild.executors.place import runs_directly
+
+    board = book.board(request.board)
+    wanted = [request.os] if request.os else list(board.os)
+    arch = Arch(board.arch)
+    if any(runs_directly(arch, name) for name in wanted):
+        return Executor.NATIVE
+    terminal.info(
+        f"this machine is not like {board.name}: what is built runs in a root of the board's "
+        "system (--executor emulated)"
+    )
+    return Executor.EMULATED
+
+
+def _find_machine(book: RecipeBook, request: Request, *, cores: int, memory: int) -> Machine:
+    """Return the machine that builds: this one, or one like the board with our cores and memory."""
+    if request.executor is Executor.EMULATED:
+        described = make_plan(book, request).machine
+        assert described is not None
+        return dataclasses.replace(described, cores=cores, memory=memory)
+    from tritonbuild.executors.machine import detect_machine
+
+    machine = detect_machine(cores=cores, memory=memory)
+    _warn_of_machine(book, request, machine)
+    return machine
 
 
 def _check_path(path: Path) -> None:
@@ -88,21 +117,13 @@ def plan_in(book: RecipeBook, request: Request, ws: Workspace, machine: Machine 
     return make_plan(book, request, layout=layout, machine=machine)
 
 
-def _check_machine(book: RecipeBook, request: Request, machine: Machine) -> None:
-    """Refuse what the board could not run, unless `--executor native` says that it is meant.
-
-    Raises:
-        HostError: This machine is not like the board.
-    """
+def _warn_of_machine(book: RecipeBook, request: Request, machine: Machine) -> None:
+    """Say that the board cannot run what a native build makes on another machine."""
     board = book.board(request.board)
     if Arch(board.arch).value == machine.arch and machine.os in board.os:
         return
     what = f"this machine is {machine.arch} with {machine.os}; {board.name} is {board.arch} with "
     what += " or ".join(board.os)
-    if request.executor is None:
-        hint = "build on the board or on a machine like it; --from wheel needs none; "
-        hint += "--executor native builds for this machine all the same, for a trial"
-        raise HostError(what, hint=hint)
     terminal.warning(f"{what}: what is built here runs here, not on the board")
 
 
@@ -146,7 +167,6 @@ def _build_from_source(
     from tritonbuild.engine.jobs import JobPool
     from tritonbuild.engine.memory import MemoryBrake
     from tritonbuild.engine.source import SourceRunner, make_outside, remove_stale_trees
-    from tritonbuild.engine.toolchain import make_toolchain
     from tritonbuild.recipe.failures import load_rules
 
     outside = make_outside(
@@ -156,12 +176,13 @@ def _build_from_source(
         offline=options.offline,
         allow_dirty=options.allow_dirty,
     )
-    toolchain = make_toolchain(ws, use_ccache=options.use_ccache)
     remove_stale_trees(plan, ws)
     tokens = max(job.count for job in plan.jobs)
     memory = max(job.memory_per_job for job in plan.jobs)
     with JobPool(tokens, ws.root) as pool, MemoryBrake(pool, memory):
-        runner = SourceRunner(plan, ws, outside, toolchain, pool, load_rules(book))
+        runner = SourceRunner(
+            plan, ws, outside, pool, load_rules(book), use_ccache=options.use_ccache
+        )
         return run_plan(plan, ws, runner, keep_going=options.keep_going)
 
 

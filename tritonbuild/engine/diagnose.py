@@ -159,6 +159,7 @@ def describe_step_failure(
     returncode: int,
     log: Path,
     script: Path,
+    entry: Path | None = None,
     rules: Sequence[FailureRule] | None = None,
 ) -> TritonBuildError:
     """Return the error that tells of a failed step, on one screen.
@@ -172,6 +173,7 @@ def describe_step_failure(
         returncode: Exit code; negative is the signal that ended it.
         log: Its log.
         script: What ran.
+        entry: What runs a command in the root that the script ran in; None where it ran here.
         rules: See `diagnose`.
     """
     remark = None
@@ -188,7 +190,8 @@ def describe_step_failure(
     head.append(f"  {describe_exit(returncode)}")
     tail = [line for hit in _choose_hits(found.hits) for line in _format_hit(hit)]
     tail += [f"  {remark}"] if remark else []
-    tail += [f"  log: {log}", f"  script: {script}"]
+    by_hand = f"{entry} bash {script}" if entry else str(script)
+    tail += [f"  log: {log}", f"  script: {by_hand}"]
     room = max(5, _SCREEN - len(head) - len(tail))
     lines = [f"  | {line}" for line in found.lines[:room]]
     message = "\n".join([*head, *lines, *tail])

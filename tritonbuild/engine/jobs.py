@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritonbuild import proc
-from tritonbuild.executors.machine import find_program
 from tritonbuild.paths import write_text
 
 if TYPE_CHECKING:
@@ -57,19 +56,19 @@ exec @make@ "$@"
 """
 
 
-def write_make(folder: Path) -> None:
+def write_make(folder: Path, make: Path | None, version: str) -> None:
     """Write a `make` that takes part in a pool, if the system's is too old to do so by itself.
 
     CMake may remember where it found make, so the folder must be there in later runs too.
 
     Args:
         folder: A folder of programs that comes first in the PATH of steps.
+        make: The system's, where steps find it; None where it has none.
+        version: Its version.
     """
-    make = find_program("make")
-    said = proc.capture([str(make), "--version"]).output if make else ""
-    version = re.match(r"GNU Make (\d+)\.(\d+)", said)
+    found = re.match(r"(\d+)\.(\d+)", version)
     path = folder / "make"
-    if make and version and (int(version[1]), int(version[2])) < (4, 4):
+    if make and found and (int(found[1]), int(found[2])) < (4, 4):
         text = _OLD_MAKE.replace("@make@", proc.format_argv([str(make)]))
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_text(path, text, executable=True)

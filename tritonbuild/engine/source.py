@@ -20,12 +20,20 @@ from tritonbuild.engine.diagnose import describe_step_failure
 from tritonbuild.engine.progress import StepProgress
 from tritonbuild.engine.series import check_patches
 from tritonbuild.engine.state import read_durations
+from tritonbuild.engine.systems import (
+    are_step_compilers_there,
+    is_step_root_there,
+    make_step_compilers,
+    make_step_root,
+)
 from tritonbuild.engine.toolchain import make_environment, read_epoch
 from tritonbuild.engine.verify import forget_check, is_tree_intact, verify_tree
+from tritonbuild.engine.workplace import get_build_root, make_workplace
 from tritonbuild.errors import SourceError
 from tritonbuild.executors.native import run_build_script, run_script
+from tritonbuild.executors.rootfs import find_root, root_spec_of
 from tritonbuild.paths import cache_dir, make_dir, write_text
-from tritonbuild.plan.model import Command, StepKind
+from tritonbuild.plan.model import Command, Executor, StepKind
 from tritonbuild.render.bash import format_functions
 from tritonbuild.render.script import render_script
 from tritonbuild.sources.lock import LOCK_NAME, Lock, format_lock, read_lock
@@ -38,6 +46,7 @@ from tritonbuild.sources.resolve import (
 )
 from tritonbuild.stage.assemble import merge_trees
 from tritonbuild.stage.host import read_host_libraries
+from tritonbuild.stage.libraries import SystemLibraries
 from tritonbuild.stage.patchelf import get_patchelf, read_version
 
 if TYPE_CHECKING:
@@ -45,7 +54,7 @@ if TYPE_CHECKING:
 
     from tritonbuild.console import RunningStep
     from tritonbuild.engine.jobs import JobPool
-    from tritonbuild.engine.toolchain import Toolchain
+    from tritonbuild.engine.workplace import Workplace
     from tritonbuild.executors.native import ScriptResult
     from tritonbuild.paths import Workspace
     from tritonbuild.plan.model import Plan, Step
@@ -124,14 +133,17 @@ class SourceRunner:
         plan: Plan,
         ws: Workspace,
         outside: Outside,
-        toolchain: Toolchain,
         pool: JobPool,
         rules: tuple[FailureRule, ...],
+        *,
+        use_ccache: bool,
     ) -> None:
         self._plan = plan
         self._ws = ws
         self._outside = outside
-        self._toolchain = toolchain
+        self._use_ccache = use_ccache
+        self._place: Workplace | None = None
+        self._alone = threading.Lock()
         self._pool = pool
         self._rules = rules
         self._lock: Lock | None = None
@@ -156,9 +168,21 @@ class SourceRunner:
         if step.kind is StepKind.FETCH:
             found["its sources"] = _describe_sources(self._require_lock(), step.component)
         if step.kind in (StepKind.CONFIGURE, StepKind.BUILD):
-            found["the toolchain"] = self._toolchain.describe(self._plan)
+            found["the toolchain"] = self._get_place().toolchain.description
             found["SOURCE_DATE_EPOCH"] = str(read_epoch(self._plan))
         return found
+
+    def _get_place(self) -> Workplace:
+        """Return where scripts run; asked once the steps are done that unpack systems."""
+        with self._guard:
+            if self._place is None:
+                place = make_workplace(
+                    self._plan, self._ws, self._outside.cache, use_ccache=self._use_ccache
+                )
+                # What could not be told beforehand is fetched by CMake.
+                self._place = place.with_network() if self._require_lock().notes else place
+                self._place.write_entry(self._ws)
+            return self._place
 
     def _require_lock(self) -> Lock:
         if self._lock is None:  # the step that made it was kept
@@ -187,6 +211,11 @@ class SourceRunner:
             if not path.is_file() or _digest(path) != outputs.get("lock"):
                 return False
             return is_intact(self._require_lock(), self._ws.sources_dir)
+        if step.kind is StepKind.ROOT:
+            return is_step_root_there(step, outputs["root"], self._outside.cache)
+        if step.kind is StepKind.COMPILERS:
+            folder = outputs["compilers"]
+            return are_step_compilers_there(self._plan, step, folder, self._outside.cache)
         if step.kind is StepKind.ASSEMBLE:
             return is_tree_intact(self._ws)
         if step.kind is StepKind.VERIFY:
@@ -204,6 +233,11 @@ class SourceRunner:
         self, step: Step, name: str, needed: Mapping[str, Outputs], shown: RunningStep
     ) -> Outputs:
         """Do a step."""
+        cache = self._outside.cache
+        if step.kind is StepKind.ROOT:
+            return {"root": str(make_step_root(step, name, self._ws, cache).folder)}
+        if step.kind is StepKind.COMPILERS:
+            return make_step_compilers(self._plan, step, name, self._ws, cache)
         if step.kind is StepKind.SOURCES:
             return self._bring_sources(step, name, shown)
         if step.kind is StepKind.CHECK:
@@ -239,7 +273,7 @@ class SourceRunner:
             self._plan,
             self._ws,
             step,
-            self._toolchain,
+            self._get_place().toolchain,
             make_git_environment(self._require_lock(), self._ws.sources_dir),
         )
         if step.kind is StepKind.CONFIGURE:
@@ -258,6 +292,7 @@ class SourceRunner:
                 returncode=result.returncode,
                 log=log,
                 script=script,
+                entry=None if self._get_place().sandbox.root is None else self._ws.entry_path,
                 rules=self._rules,
             )
         self._forget_failure(name)
@@ -269,18 +304,26 @@ class SourceRunner:
 
     def _execute(self, step: Step, script: Path, log: Path, progress: StepProgress) -> ScriptResult:
         """Run a script; what compiles shares the job tokens."""
-        if step.kind is StepKind.BUILD:
-            jobs = next(j.count for j in self._plan.jobs if j.component == step.component)
-            return run_build_script(script, log=log, pool=self._pool, jobs=jobs, progress=progress)
+        place = self._get_place()
         with ExitStack() as stack:
+            if step.kind is StepKind.BUILD:
+                if not place.toolchain.shares_jobs:
+                    progress.note("waits for its turn")
+                    stack.enter_context(self._alone)
+                jobs = next(j.count for j in self._plan.jobs if j.component == step.component)
+                return run_build_script(
+                    script, log=log, pool=self._pool, jobs=jobs, progress=progress,
+                    sandbox=place.sandbox,
+                )  # fmt: skip
             if step.kind is StepKind.CONFIGURE:
                 # Its checks compile, too, one at a time.
                 stack.enter_context(
                     self._pool.implicit(lambda: progress.note("waits for a free job"))
                 )
             return run_script(
-                script, log=log, environment={}, watch=progress.feed, started=progress.follow
-            )
+                script, log=log, environment={}, watch=progress.feed, started=progress.follow,
+                sandbox=place.sandbox,
+            )  # fmt: skip
 
     def _with_seeds(self, step: Step) -> Step:
         """Put archives where CMake's own download would put them, right before it runs."""
@@ -328,21 +371,35 @@ class SourceRunner:
 
     def _verify(self, step: Step, needed: Mapping[str, Outputs]) -> Outputs:
         details: dict[str, Any] = step.details
-        record = self._ws.root / "system.json"
-        system = read_host_libraries(Arch(self._plan.selection.arch), record)
-        packages = json.loads(record.read_text(encoding="utf-8"))["packages"]
-        used = set(details["base_libraries"].values())
+        system, packages, always_there = self._read_system(details)
         return verify_tree(
             self._plan,
             self._ws,
             system=system,
             installable={},
             origins=needed["assemble"]["origins"],
-            tools={**self._tools(), "toolchain": self._toolchain.compiler},
-            versions={name: packages[name]["version"] for name in sorted(used & set(packages))},
-            always_there=used,
+            tools={**self._tools(), "toolchain": self._get_place().toolchain.compiler},
+            versions={name: packages[name] for name in sorted(always_there & set(packages))},
+            always_there=always_there,
+            runtime_packages=details["runtime_packages"],
             sources=_list_sources(self._require_lock()),
         )
+
+    def _read_system(
+        self, details: dict[str, Any]
+    ) -> tuple[SystemLibraries, dict[str, str], set[str]]:
+        """Return what the tree is linked to, the versions of it, and what every image has."""
+        arch = Arch(self._plan.selection.arch)
+        if self._plan.selection.executor is Executor.EMULATED:
+            root = get_build_root(self._plan, self._outside.cache)
+            base = find_root(root_spec_of(self._plan.find_step("root")), self._outside.cache)
+            system = SystemLibraries.from_root(root.tree, root.packages_path, arch)
+            return system, root.read_versions(), set(base.read_versions() if base else ())
+        record = self._ws.root / "system.json"
+        system = read_host_libraries(arch, record)
+        packages = json.loads(record.read_text(encoding="utf-8"))["packages"]
+        versions = {name: str(one["version"]) for name, one in packages.items()}
+        return system, versions, set(details["base_libraries"].values())
 
 
 def _describe_sources(lock: Lock, component: str | None) -> str:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import shlex
+import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from tritonbuild import proc
+from tritonbuild.arch import Arch
 from tritonbuild.engine.jobs import write_make
 from tritonbuild.errors import HostError
+from tritonbuild.executors.compilers import BIN
 from tritonbuild.executors.machine import SYSTEM_PATH, find_program
 from tritonbuild.paths import make_dir, write_text
 from tritonbuild.stage.members import read_mtime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
+    from tritonbuild.executors.compilers import Compilers
+    from tritonbuild.executors.rootfs import Root
     from tritonbuild.paths import Workspace
     from tritonbuild.plan.model import Plan, Step
 
 # The paths of this machine must not end up in what is built (__FILE__, debug information).
 _PREFIX = "/usr/src/tritonserver"
+
+# Where ccache keeps what was compiled in a root; tritonbuild's own cache is mounted there.
+CCACHE_DIR = PurePosixPath("/var/cache/ccache")
 
 # CMake reads a toolchain file in every project of a super-build, because upstream hands
 # CMAKE_TOOLCHAIN_FILE on where it hands nothing else on.
@@ -39,55 +50,132 @@ _ADDED_TO = ("CFLAGS", "CXXFLAGS", "LDFLAGS")
 
 @dataclass(frozen=True)
 class Toolchain:
-    """The programs of a native build.
+    """The programs of a build.
 
     Attributes:
-        folder: Links to the programs that are not the system's own; first in PATH.
-        ninja_version: Version of Ninja.
+        path: Value of PATH.
         compiler: First line of `c++ --version`: distributions patch their compilers, so the
             number alone does not tell.
+        description: What of them all decides a result; ccache does not.
         ccache: The program, None where there is none or none is wanted.
         file: CMake's toolchain file.
+        environment: Variables that name programs.
+        shares_jobs: Whether Ninja is new enough to take its jobs from a pool.
     """
 
-    folder: Path
-    ninja_version: str
+    path: str
     compiler: str
-    ccache: Path | None
+    description: str
+    ccache: PurePosixPath | None
     file: Path
-
-    def describe(self, plan: Plan) -> str:
-        """Return what of it decides a result; ccache does not."""
-        machine = plan.machine
-        assert machine is not None
-        cmake = f"cmake {machine.cmake}, ninja {self.ninja_version}, python {machine.python}"
-        return f"{self.compiler}; {cmake}; glibc {machine.glibc}; {_TOOLCHAIN}"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    shares_jobs: bool = True
 
 
-def make_toolchain(ws: Workspace, *, use_ccache: bool) -> Toolchain:
-    """Look for the programs and write CMake's toolchain file.
+def make_toolchain(plan: Plan, ws: Workspace, *, use_ccache: bool) -> Toolchain:
+    """Look for this machine's programs and write CMake's toolchain file.
 
     Raises:
         HostError: A program is missing, or Ninja is too old to share job tokens.
     """
     folder = make_dir(ws.root / "tools")
     for name in ("ninja", "patchelf", "cmake"):
-        program = find_program(name)
-        if program is None:
-            msg = f"{name} not found"
-            raise HostError(msg, hint=f"{sys.executable} -m pip install {name}")
-        _link(folder / name, program)
-    write_make(folder)
-    version = proc.capture([str(folder / "ninja"), "--version"]).output.strip()
+        _link(folder / name, _require(name))
+    make = find_program("make")
+    write_make(folder, make, _read_make_version(make))
+    ninja_version = _read_ninja_version(folder / "ninja")
+    said = proc.capture([str(find_program("c++")), "--version"]).output.splitlines()
+    compiler = said[0] if said else ""
+    ccache = find_program("ccache") if use_ccache else None
+    machine = plan.machine
+    assert machine is not None
+    programs = f"cmake {machine.cmake}, ninja {ninja_version}, python {machine.python}"
+    return Toolchain(
+        path=f"{folder}:{SYSTEM_PATH}",
+        compiler=compiler,
+        description=f"{compiler}; {programs}; glibc {machine.glibc}; {_TOOLCHAIN}",
+        ccache=PurePosixPath(ccache) if ccache else None,
+        file=_write_file(ws),
+    )
+
+
+def make_root_toolchain(
+    plan: Plan, ws: Workspace, root: Root, compilers: Compilers | None, *, use_ccache: bool
+) -> Toolchain:
+    """Return the programs of a build in a root, and write CMake's toolchain file.
+
+    Args:
+        plan: The plan.
+        ws: The work directory, which is mounted in the root.
+        root: The root.
+        compilers: The host's compilers, which do the work of the root's; None where there are none.
+        use_ccache: Use ccache.
+
+    Raises:
+        HostError: A program is missing.
+    """
+    folder = make_dir(ws.root / "tools")
+    # patchelf is linked statically and runs in any root; ninja needs the libraries of its machine.
+    runs_here = compilers is not None or Arch.native() is Arch(plan.selection.arch)
+    for name in ("patchelf", *(["ninja"] if runs_here else [])):
+        _copy(folder / name, _require(name))
+    if not runs_here:
+        (folder / "ninja").unlink(missing_ok=True)
+    (folder / "cmake").unlink(missing_ok=True)
+    versions = root.read_versions()
+    write_make(folder, Path("/usr/bin/make"), versions.get("make", ""))
+    assert plan.machine is not None
+    gcc = f"g++-{plan.machine.gcc.partition('.')[0]}"
+    compiler = compilers.version if compilers else f"{gcc} {versions.get(gcc, '')} of the root"
+    digest = hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()
+    first = [str(folder), *([str(BIN)] if compilers else [])]
+    ccache = PurePosixPath(BIN / "ccache" if compilers else "/usr/bin/ccache")
+    return Toolchain(
+        path=":".join([*first, SYSTEM_PATH]),
+        compiler=compiler,
+        description=f"{compiler}; packages {digest}; {_TOOLCHAIN}",
+        ccache=ccache if use_ccache else None,
+        file=_write_file(ws),
+        environment={
+            "CCACHE_DIR": str(CCACHE_DIR),
+            **({"CC": str(BIN / "gcc"), "CXX": str(BIN / "g++")} if compilers else {}),
+        },
+        shares_jobs=runs_here,
+    )
+
+
+def _require(name: str) -> Path:
+    program = find_program(name)
+    if program is None:
+        msg = f"{name} not found"
+        raise HostError(msg, hint=f"{sys.executable} -m pip install {name}")
+    return program
+
+
+def _read_ninja_version(ninja: Path) -> str:
+    """Return the version of Ninja.
+
+    Raises:
+        HostError: It is too old to share job tokens.
+    """
+    version = proc.capture([str(ninja), "--version"]).output.strip()
     if tuple(int(n) for n in version.split(".")[:2] if n.isdigit()) < (1, 13):
         msg = f"Ninja is version {version}: 1.13 is the first that shares job tokens"
         raise HostError(msg, hint=f"{sys.executable} -m pip install 'ninja>=1.13'")
-    said = proc.capture([str(find_program("c++")), "--version"]).output.splitlines()
+    return version
+
+
+def _read_make_version(make: Path | None) -> str:
+    said = proc.capture([str(make), "--version"]).output if make else ""
+    found = re.match(r"GNU Make (\S+)", said)
+    return found[1] if found else ""
+
+
+def _write_file(ws: Workspace) -> Path:
     file = ws.root / "toolchain.cmake"
     if not file.is_file() or file.read_text(encoding="utf-8") != _TOOLCHAIN:
         write_text(file, _TOOLCHAIN)
-    ccache = find_program("ccache") if use_ccache else None
-    return Toolchain(folder, version, said[0] if said else "", ccache, file)
+    return file
 
 
 def read_epoch(plan: Plan) -> int:
@@ -113,7 +201,7 @@ def make_environment(
     """
     remap = f"-ffile-prefix-map={shlex.quote(str(ws.root))}={_PREFIX}"
     environment = {
-        "PATH": f"{toolchain.folder}:{SYSTEM_PATH}",
+        "PATH": toolchain.path,
         "LC_ALL": "C.UTF-8",
         "CMAKE_TOOLCHAIN_FILE": str(toolchain.file),
         "CMAKE_GENERATOR": "Ninja",
@@ -121,6 +209,7 @@ def make_environment(
         "PYTHONDONTWRITEBYTECODE": "1",
         "CFLAGS": remap,
         "CXXFLAGS": remap,
+        **toolchain.environment,
         **git,
     }
     if toolchain.ccache:
@@ -139,4 +228,13 @@ def _link(path: Path, program: Path) -> None:
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
     beside.symlink_to(program)
+    beside.replace(path)
+
+
+def _copy(path: Path, program: Path) -> None:
+    """Have a program's own copy in a folder; it appears whole or not at all."""
+    if path.is_file() and not path.is_symlink() and path.read_bytes() == program.read_bytes():
+        return
+    beside = path.with_name(f".{path.name}.new")
+    shutil.copy2(program, beside)
     beside.replace(path)

@@ -50,6 +50,7 @@ def verify_tree(
     tools: Mapping[str, str],
     versions: Mapping[str, str],
     always_there: Collection[str] | None = None,
+    runtime_packages: Mapping[str, str] | None = None,
     sources: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Check every ELF file of the tree, write verify.json and the manifest; return the outputs.
@@ -64,6 +65,7 @@ def verify_tree(
         versions: Version of each package of the system.
         always_there: Packages that every image of the system has: what else the tree takes from
             the system has to be installed on the board. None where `system` is such an image.
+        runtime_packages: What the board needs that no ELF file tells of, and the package of each.
         sources: What was built from: repositories with commits, archives with checksums.
 
     Raises:
@@ -81,6 +83,11 @@ def verify_tree(
             library: package
             for library, package in report.system_libraries.items()
             if package and package not in always_there
+        }
+        more |= {
+            what: package
+            for what, package in (runtime_packages or {}).items()
+            if package not in always_there
         }
         report = replace(report, to_install={**report.to_install, **more})
     write_text(ws.verify_path, report.to_json())

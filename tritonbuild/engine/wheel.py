@@ -11,15 +11,10 @@ import tritonbuild
 from tritonbuild import proc
 from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
+from tritonbuild.engine.systems import is_step_root_there, make_step_root
 from tritonbuild.engine.verify import forget_check, is_tree_intact, verify_tree
 from tritonbuild.errors import UnreachableError
-from tritonbuild.executors.rootfs import (
-    Root,
-    find_root,
-    make_root,
-    mmdebstrap_argv,
-    root_spec_of,
-)
+from tritonbuild.executors.rootfs import Root
 from tritonbuild.paths import data_dir, hash_file, write_text
 from tritonbuild.plan.model import StepKind
 from tritonbuild.sources.wheel import (
@@ -67,8 +62,7 @@ class WheelRunner:
     def is_intact(self, step: Step, outputs: Outputs) -> bool:
         """Return whether the root, wheel, tree or report that a step left is still there."""
         if step.kind is StepKind.ROOT:
-            root = find_root(root_spec_of(step), self._cache)
-            return root is not None and str(root.folder) == outputs["root"]
+            return is_step_root_there(step, outputs["root"], self._cache)
         if step.kind is StepKind.FETCH:
             path = Path(outputs["path"])
             kept = path == get_kept_path(wheel_of(step), self._cache)
@@ -91,11 +85,8 @@ class WheelRunner:
         return self._verify(step, needed)
 
     def _make_root(self, step: Step, name: str) -> Outputs:
-        spec = root_spec_of(step)
-        argv = mmdebstrap_argv(spec, Path("mmdebstrap"), Path("root.tar"))
-        self._write_script(name, [proc.format_argv(argv)])
         try:
-            root = make_root(spec, self._cache, self._log(name))
+            root = make_step_root(step, name, self._ws, self._cache)
         except UnreachableError as err:
             terminal.warning(
                 f"{err.message}\nThe tree is checked against the recipe's list of "

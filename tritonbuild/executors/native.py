@@ -16,12 +16,14 @@ from tritonbuild import proc
 from tritonbuild.console import terminal
 from tritonbuild.errors import HostError
 from tritonbuild.executors.cgroup import count_oom_kills
+from tritonbuild.executors.sandbox import DIRECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import IO
 
     from tritonbuild.engine.jobs import JobPool
+    from tritonbuild.executors.sandbox import Sandbox
 
 MARK = proc.STEP_MARK
 
@@ -69,6 +71,7 @@ def run_script(
     cwd: Path | None = None,
     started: Callable[[int], None] | None = None,
     append: bool = False,
+    sandbox: Sandbox = DIRECT,
 ) -> ScriptResult:
     """Run a bash script to its end; a failure is the caller's to judge.
 
@@ -83,6 +86,8 @@ def run_script(
         cwd: Working folder.
         started: Gets the id of the process below which all others are.
         append: Keep what the log holds already.
+        sandbox: Where it runs; the script and what it works on are mounted there under their own
+            paths.
 
     Raises:
         HostError: There is no bash, the log cannot be written, or processes of an earlier run do
@@ -91,9 +96,11 @@ def run_script(
     """
     mark = str(log.absolute())
     kill_marked(mark)
-    argv = ["bash", str(script)]
     env = {**environment, MARK: mark}
-    guard = [*proc.offer_to_oom_killer(), *proc.contain_processes()]
+    argv = sandbox.argv(["bash", str(script)], env)
+    # bubblewrap makes namespaces by itself.
+    contained = proc.contain_processes() if sandbox.root is None else []
+    guard = [*proc.offer_to_oom_killer(), *contained]
     kills = count_oom_kills()
     signs = MemorySigns()
     with _open_log(log, append=append) as sink:
@@ -124,6 +131,7 @@ def run_build_script(
     progress: Watcher,
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    sandbox: Sandbox = DIRECT,
 ) -> ScriptResult:
     """Run a script that compiles, with tokens of a pool; once more with half of them if need be.
 
@@ -137,6 +145,7 @@ def run_build_script(
         progress: Who shows how it gets on.
         environment: Additions to the environment.
         cwd: Working folder.
+        sandbox: As for `run_script`.
 
     Raises:
         HostError: As for `run_script`.
@@ -148,7 +157,7 @@ def run_build_script(
         with pool.implicit(lambda: progress.note("waits for a free job")), pool.limited(count):
             return run_script(
                 script, log=log, environment=env, watch=progress.feed, cwd=cwd,
-                started=progress.follow, append=again,
+                started=progress.follow, append=again, sandbox=sandbox,
             )  # fmt: skip
 
     jobs = min(jobs, pool.count)

@@ -7,17 +7,24 @@ from typing import TYPE_CHECKING
 
 from tritonbuild.arch import Arch
 from tritonbuild.errors import HostError
-from tritonbuild.executors.rootfs import find_root, root_spec_of
+from tritonbuild.executors.rootfs import find_root, make_root, root_spec_of
 from tritonbuild.executors.sandbox import Sandbox, check_emulation
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from tritonbuild.plan.model import Plan
 
 
-def find_place(plan: Plan, cache: Path) -> Sandbox:
+def find_place(plan: Plan, cache: Path, *, packages: Collection[str], log: Path) -> Sandbox:
     """Return how the board's programs are started here: directly on a board, else in its root.
+
+    Args:
+        plan: What was built.
+        cache: The user's cache.
+        packages: What has to be installed on the board for it; such a root is made if need be.
+        log: For what is run to make one.
 
     Raises:
         HostError: There is no root of the board's system, or QEMU is not set up.
@@ -25,7 +32,11 @@ def find_place(plan: Plan, cache: Path) -> Sandbox:
     arch = Arch(plan.selection.arch)
     if runs_directly(arch, plan.selection.os):
         return Sandbox(root=None)
-    root = find_root(root_spec_of(plan.find_step("root")), cache)
+    bare = root_spec_of(plan.find_step("root"))
+    wanted = bare.with_packages(packages)
+    root = find_root(wanted, cache)
+    if root is None and wanted != bare:
+        root = make_root(wanted, cache, log)
     if root is None:
         msg = f"there is no root of {plan.selection.os} here to run {arch} programs in"
         raise HostError(

@@ -14,27 +14,44 @@ import re
 import shutil
 import tempfile
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from tritonbuild import proc
+from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
 from tritonbuild.errors import HostError, SourceError, UnreachableError
 from tritonbuild.paths import make_dir, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from filelock import BaseFileLock
 
     from tritonbuild.plan.model import Step
 
 # Counts up when a root of the same packages would come out differently.
-_ROOT_VERSION = 1
+_ROOT_VERSION = 3
 
 # Folders that a sandbox mounts something on; a read-only root cannot get them later.
-_MOUNT_POINTS = ("opt/tritonserver", "models", "proc", "sys", "dev", "tmp", "run", "root")
+_MOUNT_POINTS = (
+    "opt/tritonserver", "opt/native", "models", "proc", "sys", "dev", "tmp", "run", "root",
+    "var/cache/ccache",
+)  # fmt: skip
+
+# /bin and the like are links, as on every system that is installed today.
+_MERGE_USR = (
+    'for name in bin sbin lib lib64; do mkdir -p "$1/usr/$name"; ln -s "usr/$name" "$1/$name"; done'
+)
+
+# Where programs of the host are mounted in a root of another architecture (executors/compilers.py).
+# Their loader and libraries have to be where they were linked to look: the root has links there.
+HOST_PROGRAMS = PurePosixPath("/opt/native")
+_HOST = Arch.AMD64
+
+# What base-passwd's maintainer script copies: programs ask for names of users.
+_USERS = ("passwd", "group")
 
 # Documentation is a third of a root's files and nothing that runs reads it.
 _LEFT_OUT = ("./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./dev", "./var/cache")
@@ -61,6 +78,9 @@ class RootSpec:
         packages: Packages besides the Essential ones.
         bundled: Packages that are unpacked beside the root, and their libraries.
         mirror: Archive address; None for the one that mmdebstrap knows for the suite.
+        alternatives: Links that maintainer scripts would set up, and what each leads to; those
+            that would lead nowhere are left out.
+        essential: Whether the Essential packages are in it.
     """
 
     distribution: str
@@ -69,6 +89,15 @@ class RootSpec:
     packages: tuple[str, ...]
     bundled: Mapping[str, tuple[str, ...]]
     mirror: str | None
+    alternatives: Mapping[str, str] = field(default_factory=dict)
+    essential: bool = True
+
+    def with_packages(self, packages: Collection[str]) -> RootSpec:
+        """Return a root with more packages, and nothing taken out of it; itself if it has them."""
+        if not set(packages) - set(self.packages):
+            return self
+        every = tuple(sorted({*self.packages, *packages}))
+        return replace(self, packages=every, bundled={})
 
     @property
     def key(self) -> str:
@@ -88,6 +117,7 @@ def root_spec_of(step: Step) -> RootSpec:
         packages=tuple(details["packages"]),
         bundled={name: tuple(libs) for name, libs in details["bundled"].items()},
         mirror=details["mirror"],
+        alternatives=dict(details["alternatives"]),
     )
 
 
@@ -131,8 +161,6 @@ def make_root(spec: RootSpec, cache: Path, log: Path) -> Root:
         UnreachableError: The distribution's archive cannot be used from here.
         SourceError: The archive lacks something that the recipe names.
     """
-    from filelock import FileLock
-
     found = find_root(spec, cache)
     if found:
         return found
@@ -141,23 +169,43 @@ def make_root(spec: RootSpec, cache: Path, log: Path) -> Root:
         reason=f"to unpack a root of {spec.suite} for {spec.arch}",
         hint="run `tritonbuild doctor --fix`",
     )
-    roots = make_dir(cache / "roots")
-    with _wait_for(FileLock(roots / f".{spec.key}.lock")):
-        found = find_root(spec, cache)
-        if found:
-            return found
+
+    def make(folder: Path) -> None:
+        _unpack(spec, mmdebstrap, folder, log)
+        _index(spec, folder)
+
+    make_cached(
+        cache / "roots" / spec.key, make, is_there=lambda: find_root(spec, cache) is not None
+    )
+    return Root(cache / "roots" / spec.key)
+
+
+def make_cached(
+    target: Path, make: Callable[[Path], None], *, is_there: Callable[[], bool]
+) -> None:
+    """Make a folder of the cache whole or not at all, and once, whoever else is at it.
+
+    Args:
+        target: The folder.
+        make: Fills an empty folder beside it.
+        is_there: Whether somebody made it meanwhile.
+    """
+    from filelock import FileLock
+
+    around = make_dir(target.parent)
+    with _wait_for(FileLock(around / f".{target.name}.lock")):
+        if is_there():
+            return
         # The lock is ours, so whatever bears this key's name was left by a run that was killed.
-        for leftover in roots.glob(f".new-{spec.key}-*"):
+        for leftover in around.glob(f".new-{target.name}-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=roots, prefix=f".new-{spec.key}-") as name:
+        with tempfile.TemporaryDirectory(dir=around, prefix=f".new-{target.name}-") as name:
             folder = Path(name) / "made"
             folder.mkdir()
-            _unpack(spec, mmdebstrap, folder, log)
-            _index(spec, folder)
-            if (roots / spec.key).exists():  # half a root, that somebody deleted parts of
-                (roots / spec.key).replace(Path(name) / "broken")
-            folder.replace(roots / spec.key)
-    return Root(roots / spec.key)
+            make(folder)
+            if target.exists():  # half of it, because somebody deleted parts
+                target.replace(Path(name) / "broken")
+            folder.replace(target)
 
 
 @contextmanager
@@ -185,8 +233,8 @@ def mmdebstrap_argv(spec: RootSpec, mmdebstrap: Path, target: Path) -> list[str]
     packages = [*spec.packages, *spec.bundled]
     return [
         str(mmdebstrap), f"--arch={spec.arch}", "--variant=extract", "--format=tar",
-        "--include=?essential", f"--include={','.join(packages)}",
-        f"--extract-hook={_LIST_PACKAGES}",
+        *(["--include=?essential"] if spec.essential else []), f"--include={','.join(packages)}",
+        f"--setup-hook={_MERGE_USR}", f"--extract-hook={_LIST_PACKAGES}",
         "--", spec.suite, str(target), *([spec.mirror] if spec.mirror else []),
     ]  # fmt: skip
 
@@ -211,6 +259,28 @@ def _unpack(spec: RootSpec, mmdebstrap: Path, folder: Path, log: Path) -> None:
     archive.unlink()
     for name in _MOUNT_POINTS:
         (tree / name).mkdir(parents=True, exist_ok=True)
+    _configure(spec, tree)
+
+
+def _configure(spec: RootSpec, tree: Path) -> None:
+    """Do what programs need of what maintainer scripts would do, and what host programs need."""
+    for name in _USERS:
+        master = tree / "usr/share/base-passwd" / f"{name}.master"
+        if master.is_file() and not (tree / "etc" / name).exists():
+            shutil.copyfile(master, tree / "etc" / name)
+    for link, target in spec.alternatives.items():
+        # Not followed: an absolute target is one inside the root.
+        if os.path.lexists(tree / target):
+            _link(tree / link, PurePosixPath("/") / target)
+    if spec.arch != _HOST.value:
+        for name in (f"usr/lib64/{_HOST.to_loader()}", f"usr/lib/{_HOST.to_multiarch()}"):
+            _link(tree / name, HOST_PROGRAMS / name)
+
+
+def _link(path: Path, target: PurePosixPath) -> None:
+    if not os.path.lexists(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
 
 
 _UNREACHABLE = re.compile(

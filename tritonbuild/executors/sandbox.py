@@ -16,7 +16,7 @@ from tritonbuild.arch import Arch
 from tritonbuild.errors import HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 BINFMT_DIR = Path("/proc/sys/fs/binfmt_misc")
 
@@ -27,6 +27,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Private in every sandbox. The python backend names its shared memory after a counter, so two
 # servers with one /dev/shm would meet there.
 _TMPFS = ("/tmp", "/dev/shm", "/run")
+_SPECIAL = ("/dev", "/proc", "/sys")
+_TOP = PurePosixPath("/")
 
 _DOCTOR = "`tritonbuild doctor --fix` sets it up"
 
@@ -38,47 +40,108 @@ class Sandbox:
     Attributes:
         root: Root of the board's system, mounted read-only as /; None runs programs directly.
         binds: (host path, path inside, writable); without a root nothing is mounted and programs
-            are given host paths.
+            are given host paths. A path inside need not be there in the root.
         qemu_cpu: Value of QEMU_CPU, such as `cortex-a76`; only meant for a root.
+        folder: Where programs start; only meant for a root.
+        path: Folders that come first in PATH; only meant for a root.
+        network: Whether programs in a root see the host's network; if not, they have a loopback
+            device of their own.
     """
 
     root: Path | None
     binds: tuple[Bind, ...] = ()
     qemu_cpu: str | None = None
+    folder: PurePosixPath = _TOP
+    path: tuple[PurePosixPath, ...] = ()
+    network: bool = True
 
     def with_bind(self, host: Path, target: PurePosixPath, *, writable: bool = False) -> Sandbox:
         """Return the same sandbox with one more mount."""
         return replace(self, binds=(*self.binds, (host, target, writable)))
 
+    def with_folder(self, folder: PurePosixPath) -> Sandbox:
+        """Return the same sandbox with another folder to start in."""
+        return replace(self, folder=folder)
+
+    def with_path(self, *folders: PurePosixPath) -> Sandbox:
+        """Return the same sandbox with more folders at the head of PATH."""
+        return replace(self, path=(*folders, *self.path))
+
     def locate(self, host: Path, target: PurePosixPath) -> str:
         """Return the path by which a program inside reaches what is bound on `target`."""
         return str(host if self.root is None else target)
 
-    def argv(self, command: Sequence[str]) -> list[str]:
-        """Return the command line that runs `command`; with `proc` it dies with its starter."""
+    def argv(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """Return the command line that runs `command`; with `proc` it dies with its starter.
+
+        Args:
+            command: Program and arguments.
+            environment: More variables for a program in a root, which gets none of ours.
+        """
         if self.root is None:
             return list(command)
-        return [*self._bwrap_argv(self.root), "--", *command]
+        return [*self._bwrap_argv(self.root, environment or {}), "--", *command]
 
-    def _bwrap_argv(self, root: Path) -> list[str]:
-        argv = ["bwrap", "--ro-bind", str(root), "/", "--dev", "/dev", "--proc", "/proc"]
-        # onnxruntime reads the list of CPU cores there.
-        argv += ["--ro-bind", "/sys", "/sys"]
+    def _bwrap_argv(self, root: Path, environment: Mapping[str, str]) -> list[str]:
+        argv = ["bwrap", *self._mount_argv(root)]
+        argv += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+        argv += [] if self.network else ["--unshare-net"]
+        # In the process group of who starts it: a bubblewrap that is killed before it has set up
+        # --die-with-parent inside would leave what it starts, and the group is killed as a whole.
+        # There is no terminal that --new-session would keep from it: `proc` starts sessions.
+        argv += ["--die-with-parent", "--chdir", str(self.folder), "--clearenv"]
+        for name, value in {**self._environment(), **environment}.items():
+            argv += ["--setenv", name, value]
+        return argv
+
+    def _mount_argv(self, root: Path) -> list[str]:
+        points = {PurePosixPath(path) for path in (*_SPECIAL, *_TMPFS)}
+        points |= {target for _, target, _ in self.binds}
+        argv = ["--tmpfs", "/", *_mount_folder(root, _TOP, points)]
+        # onnxruntime reads the list of CPU cores in /sys.
+        argv += ["--dev", "/dev", "--proc", "/proc", "--ro-bind", "/sys", "/sys"]
         for folder in _TMPFS:
             argv += ["--tmpfs", folder]
         for host, target, writable in self.binds:
             argv += ["--bind" if writable else "--ro-bind", str(host), str(target)]
-        argv += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
-        argv += ["--die-with-parent", "--new-session", "--chdir", "/", "--clearenv"]
-        for name, value in self._environment().items():
-            argv += ["--setenv", name, value]
-        return argv
+        # Nothing but what is mounted writable can be written, / neither.
+        return [*argv, "--remount-ro", "/"]
 
     def _environment(self) -> dict[str, str]:
-        target_env = {"PATH": _PATH, "LANG": "C.UTF-8", "HOME": "/tmp"}
+        path = ":".join([*map(str, self.path), _PATH])
+        target_env = {"PATH": path, "LANG": "C.UTF-8", "HOME": "/tmp"}
         if self.qemu_cpu:
             target_env["QEMU_CPU"] = self.qemu_cpu
         return target_env
+
+
+# Programs run as they are.
+DIRECT = Sandbox(root=None)
+
+
+def _mount_folder(
+    root: Path, inside: PurePosixPath, points: Collection[PurePosixPath]
+) -> list[str]:
+    """Return bubblewrap's arguments for what is in a folder of a root.
+
+    A folder is mounted as a whole, unless something else is mounted below it that the root has no
+    folder for: bubblewrap cannot make one in a root that is read-only, nor should it in another.
+    """
+    argv: list[str] = []
+    for entry in sorted((root / inside.relative_to("/")).iterdir()):
+        path = inside / entry.name
+        below = [point for point in points if point != path and point.is_relative_to(path)]
+        if path in points:
+            continue  # something else comes there
+        if entry.is_symlink():
+            argv += ["--symlink", str(entry.readlink()), str(path)]
+        elif all((root / point.relative_to("/")).exists() for point in below):
+            argv += ["--ro-bind", str(entry), str(path)]
+        else:
+            argv += ["--dir", str(path), *_mount_folder(root, path, points)]
+    return argv
 
 
 def needs_root(arch: Arch) -> bool:

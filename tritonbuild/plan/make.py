@@ -13,8 +13,9 @@ from tritonbuild.plan.jobs import count_jobs
 from tritonbuild.plan.layout import SourceLayout
 from tritonbuild.plan.model import Machine, Plan
 from tritonbuild.plan.options import MACHINES, SourceOptions
+from tritonbuild.plan.packages import packages_of
 from tritonbuild.plan.select import lineage, resolve_selection
-from tritonbuild.plan.source import packages_of, plan_source_steps
+from tritonbuild.plan.source import plan_source_steps
 from tritonbuild.plan.wheel import plan_wheel_steps
 from tritonbuild.recipe.fields import ProviderKind
 

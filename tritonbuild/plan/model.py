@@ -18,13 +18,16 @@ from tritonbuild.recipe.fields import ProviderKind  # noqa: TC001
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 
 
 class Executor(str, Enum):
     """Where the scripts of a source build run."""
 
     NATIVE = "native"
+    """On this machine, for this machine."""
+    EMULATED = "emulated"
+    """In a root of the board's system, under QEMU where its architecture is another one."""
 
     def __str__(self) -> str:
         return self.value
@@ -34,6 +37,7 @@ class StepKind(str, Enum):
     """What a step does."""
 
     ROOT = "root"
+    COMPILERS = "compilers"
     SOURCES = "sources"
     CHECK = "check"
     FETCH = "fetch"
@@ -132,6 +136,7 @@ class Request:
     variants: dict[str, str] = field(default_factory=dict)
     checkouts: dict[str, str] = field(default_factory=dict)
     archives: dict[str, OwnArchive] = field(default_factory=dict)
+    accelerate: bool = True
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,7 @@ class Selection:
         checkouts: Local folder that a component's sources are taken from, instead of its
             repository.
         archives: Files of the user's instead of archives of the release, by name.
+        accelerate: Whether compilers of this machine do the work of those of the board's system.
     """
 
     board: str
@@ -163,6 +169,7 @@ class Selection:
     variants: dict[str, str] = field(default_factory=dict)
     checkouts: dict[str, str] = field(default_factory=dict)
     archives: dict[str, OwnArchive] = field(default_factory=dict)
+    accelerate: bool = True
 
     @property
     def work_name(self) -> str:

@@ -12,7 +12,7 @@ from tritonbuild.recipe.load import suggest
 
 if TYPE_CHECKING:
     from tritonbuild.plan.model import Machine, OwnArchive
-    from tritonbuild.recipe.component import Component
+    from tritonbuild.recipe.component import Component, SourceVariant
     from tritonbuild.recipe.load import RecipeBook
     from tritonbuild.recipe.model import Board, Release
 
@@ -28,7 +28,7 @@ def resolve_selection(
     Args:
         book: The recipes.
         request: What the user asked for.
-        machine: The machine that a native build runs on, which is then what it is for.
+        machine: The machine that builds; a native build is for it.
 
     Raises:
         RecipeError: Something that was named does not exist, or requirements go in a circle.
@@ -45,7 +45,8 @@ def resolve_selection(
     _check_mirror(book, request.mirror, provider)
     components, added = _resolve_components(book, board, request.components, provider)
     is_source = provider is ProviderKind.SOURCE
-    if is_source and machine is not None:
+    executor = (request.executor or Executor.NATIVE) if is_source else None
+    if executor is Executor.NATIVE and machine is not None:
         arch, system = machine.arch, _take_own_os(book, machine, request.os)
     else:
         arch, system = str(board.arch), _choose_os(book, board, request.os)
@@ -55,7 +56,7 @@ def resolve_selection(
         os=system,
         release=release.name,
         provider=provider,
-        executor=(request.executor or Executor.NATIVE) if is_source else None,
+        executor=executor,
         components=components,
         added=added,
         mirror=request.mirror,
@@ -64,6 +65,7 @@ def resolve_selection(
         variants=_choose_variants(book, components, request.variants) if is_source else {},
         checkouts=_check_checkouts(components, request) if request.checkouts else {},
         archives=_check_archives(release, request) if request.archives else {},
+        accelerate=request.accelerate,
     )
 
 
@@ -251,3 +253,11 @@ def lineage(book: RecipeBook, component: Component) -> list[Component]:
         book.check_reference("components", parent, "components", found[-1].name, "extends")
         found.append(book.component(parent))
     return found
+
+
+def find_variant(component: Component, chosen: dict[str, str]) -> SourceVariant | None:
+    """Return the way in which a component is built, None where there is only one."""
+    variants = component.source.variants if component.source else {}
+    if not variants:
+        return None
+    return variants[chosen.get(component.name, next(iter(variants)))]

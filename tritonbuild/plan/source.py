@@ -15,8 +15,9 @@ from urllib.parse import unquote, urlsplit
 from tritonbuild.errors import RecipeError
 from tritonbuild.plan import upstream
 from tritonbuild.plan.conditions import holds
+from tritonbuild.plan.frame import frame_stages
 from tritonbuild.plan.model import Command, Step, StepKind
-from tritonbuild.plan.select import lineage
+from tritonbuild.plan.select import find_variant, lineage
 from tritonbuild.recipe.component import GitClone
 from tritonbuild.recipe.load import load_patch
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tritonbuild.plan.layout import SourceLayout
     from tritonbuild.plan.model import Flag, JobCount, Machine, Selection
     from tritonbuild.plan.options import SourceOptions
-    from tritonbuild.recipe.component import Component, SourceProvider, SourceVariant
+    from tritonbuild.recipe.component import Component, SourceProvider
     from tritonbuild.recipe.load import RecipeBook
     from tritonbuild.recipe.patch import Patch
 
@@ -55,17 +56,17 @@ def plan_source_steps(
         RecipeError: A component or the release lacks what a source build needs.
     """
     parts = [
-        _Part(book, selection, book.component(job.component), flags, job.count, layout, machine,
+        Part(book, selection, book.component(job.component), flags, job.count, layout, machine,
               options)
         for job in jobs
     ]  # fmt: skip
     stages = [step for part in parts for step in part.plan_stages()]
     if layout.work_dir is None:
         return tuple(stages)
-    return (*_plan_sources(parts), *stages, *_plan_tree(book, selection, parts))
+    return frame_stages(book, selection, parts, stages)
 
 
-class _Part:
+class Part:
     """One component of a source build, with everything that is decided about it."""
 
     def __init__(
@@ -118,6 +119,7 @@ class _Part:
 
     @property
     def tag(self) -> str:
+        """What of its repository is checked out."""
         return CHECKOUT_REF if self.checkout else self.clone.tag or self.release.tag
 
     @property
@@ -136,10 +138,12 @@ class _Part:
 
     @property
     def is_upstream(self) -> bool:
+        """Whether its commands have the form of upstream's script."""
         return self.layout.work_dir is None
 
     @property
     def environment(self) -> dict[str, str]:
+        """Variables that the adjustments of this machine set."""
         found: dict[str, str] = {}
         for adjustment in self.adjustments:
             for name, value in adjustment.environment.items():
@@ -170,6 +174,7 @@ class _Part:
                     yield flag.value
 
     def patches(self, moment: str) -> Iterator[tuple[str, Patch]]:
+        """Yield name and content of the patches of a moment that this build needs."""
         relatives = (*self.source.patches, *(self.variant.patches if self.variant else ()))
         for relative in relatives:
             patch = load_patch(relative, self.folders)
@@ -363,14 +368,6 @@ class _Part:
             )
 
 
-def find_variant(component: Component, chosen: dict[str, str]) -> SourceVariant | None:
-    """Return the way in which a component is built, None where there is only one."""
-    variants = component.source.variants if component.source else {}
-    if not variants:
-        return None
-    return variants[chosen.get(component.name, next(iter(variants)))]
-
-
 def _file_name_of(url: str) -> str:
     """Return the name under which an archive of this address is kept (`sources.archive.name_of`)."""
     return unquote(PurePosixPath(urlsplit(url).path).name)
@@ -378,90 +375,3 @@ def _file_name_of(url: str) -> str:
 
 def _format_argument(name: str, kind: str | None, value: str) -> str:
     return f"-D{name}:{kind}={value}" if kind else f"-D{name}={value}"
-
-
-# --- before and after the components --------------------------------------------------------
-
-
-def _plan_sources(parts: list[_Part]) -> tuple[Step, Step]:
-    """Return the step that brings everything from outside, and the check of all patches."""
-    details: dict[str, object] = {
-        "repositories": [
-            {"component": part.name, "repository": part.clone.repository, "ref": part.tag}
-            for part in parts
-        ],
-        "archives": [
-            {"component": part.name, "name": name, "url": url, "sha256": sha256}
-            for part in parts
-            for name, url, sha256 in part.archives()
-        ],
-        "variables": {part.name: {f.name: f.value for f in part.flags} for part in parts},
-        "externals": {part.name: dict(part.source.externals) for part in parts},
-        "checkouts": {part.name: part.checkout for part in parts if part.checkout},
-        "images": [image for part in parts for image in part.images()],
-    }
-    sources = Step(
-        "sources", StepKind.SOURCES, "fetch all sources",
-        "everything from outside is there and checked before anything is built", details=details,
-    )  # fmt: skip
-    series = [
-        {"component": part.name, "patches": [*part.digest("fetch"), *part.digest("configure")]}
-        for part in parts
-    ]
-    check = Step(
-        "check-patches", StepKind.CHECK, "check that every patch fits",
-        "a patch that does not fit is found now, not after hours", needs=("sources",),
-        details={"series": series},
-    )  # fmt: skip
-    return sources, check
-
-
-def _plan_tree(book: RecipeBook, selection: Selection, parts: list[_Part]) -> tuple[Step, Step]:
-    """Return assembly and verification."""
-    system = book.operating_system(selection.os)
-    release = book.release(selection.release)
-    assemble = Step(
-        "assemble", StepKind.ASSEMBLE, "assemble /opt/tritonserver",
-        "one tree that can be moved, with what each component has to leave",
-        needs=tuple(f"{StepKind.INSTALL}-{part.name}" for part in parts),
-        details={
-            "parts": [
-                {
-                    "component": part.name,
-                    "tree": str(part.layout.tree_of(part.name)),
-                    "artefacts": list(part.component.artefacts.get(selection.provider, ())),
-                }
-                for part in parts
-            ],
-            "triton_version": release.triton_version,
-            "date": release.date,
-        },
-    )  # fmt: skip
-    verify = Step(
-        "verify", StepKind.VERIFY,
-        "check every ELF file of the tree against the system that it was built for",
-        "a library that is missing or too new would be found on the board only",
-        needs=(assemble.id,),
-        details={
-            "arch": selection.arch,
-            "glibc": system.glibc,
-            "glibcxx": system.glibcxx,
-            "base_libraries": dict(system.base_libraries),
-            "bundled": {},
-        },
-    )  # fmt: skip
-    return assemble, verify
-
-
-def packages_of(book: RecipeBook, selection: Selection) -> tuple[str, ...]:
-    """Return the Debian packages that building the selection needs, sorted."""
-    found: set[str] = set()
-    for name in selection.components:
-        component = book.component(name)
-        for part in lineage(book, component):
-            if part.source:
-                found.update(part.source.apt_packages.get(selection.os, ()))
-        variant = find_variant(component, selection.variants)
-        if variant:
-            found.update(variant.apt_packages.get(selection.os, ()))
-    return tuple(sorted(found))

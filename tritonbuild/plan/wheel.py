@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tritonbuild.errors import RecipeError
 from tritonbuild.paths import data_dir
 from tritonbuild.plan.model import Step, StepKind
+from tritonbuild.plan.root import plan_root
 from tritonbuild.recipe.load import suggest
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def plan_wheel_steps(book: RecipeBook, selection: Selection) -> tuple[Step, ...]
     release = book.release(selection.release)
     _check_python(system, release)
     components = [book.component(name) for name in selection.components]
-    root = _plan_root(book, selection, system)
+    root = plan_root(book, selection)
     fetches = _plan_fetches(book, selection, components, release, system)
     assembly = _plan_assembly(components, selection, system, fetches, release)
     verify = Step(
@@ -54,24 +55,6 @@ def _check_python(system: OperatingSystem, release: Release) -> None:
             f"and {system.name} has Python {system.python}"
         )
         raise RecipeError(msg, hint="choose another --os or --release, or build from source")
-
-
-def _plan_root(book: RecipeBook, selection: Selection, system: OperatingSystem) -> Step:
-    mirror = book.mirror(selection.mirror)
-    return Step(
-        id="root",
-        kind=StepKind.ROOT,
-        title=f"unpack {system.summary} for {selection.arch}",
-        why="the tree is checked against the board's own libraries, and smoke runs the server there",
-        details={
-            "distribution": system.distribution,
-            "suite": system.suite,
-            "arch": selection.arch,
-            "packages": list(system.base_packages),
-            "bundled": {name: list(libs) for name, libs in system.bundled_packages.items()},
-            "mirror": mirror.apt.get(system.distribution),
-        },
-    )
 
 
 def _plan_fetches(

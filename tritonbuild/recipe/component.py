@@ -145,6 +145,9 @@ class SourceProvider(Strict):
     """Files below patches/ that are applied to the fetched sources."""
     apt_packages: dict[Name, tuple[Package, ...]] = {}
     """Packages that the build needs, for each operating system."""
+    runtime_packages: dict[Name, dict[str, Package]] = {}
+    """For each operating system what the board needs that no ELF file tells of, such as a Python
+    module, and the package that has it."""
     memory_per_job: Size = 2 << 30
     """Memory that one compiler may take."""
     origin_rpath: tuple[RelativePath, ...] = ()

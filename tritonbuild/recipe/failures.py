@@ -37,7 +37,7 @@ Pattern = Annotated[str, AfterValidator(_check_pattern)]
 Link = Annotated[str, Field(pattern=r"^https?://\S+$")]
 # The values of tritonbuild.plan.model.StepKind, which is above this layer's reach.
 StepName = Literal[
-    "root", "sources", "check", "fetch", "patch", "configure", "build", "install", "assemble",
+    "root", "compilers", "sources", "check", "fetch", "patch", "configure", "build", "install", "assemble",
     "verify",
 ]  # fmt: skip
 

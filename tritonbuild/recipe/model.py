@@ -25,6 +25,7 @@ from tritonbuild.recipe.fields import (
     Package,
     PythonVersion,
     Recipe,
+    RelativePath,
     Sha256,
     Size,
     Strict,
@@ -167,6 +168,9 @@ class OperatingSystem(Recipe):
     bundled_packages: dict[Package, tuple[str, ...]] = {}
     """Packages that an image may lack, and their libraries, which travel in the tree's lib folder
     so that nothing has to be installed on the board."""
+    alternatives: dict[RelativePath, RelativePath] = {}
+    """Links that maintainer scripts set up (`update-alternatives`), and what each leads to, in a root
+    that is unpacked and not installed; `{multiarch}` is the architecture's library folder."""
 
 
 class Cpu(Strict):

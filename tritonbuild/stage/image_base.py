@@ -32,27 +32,18 @@ def base_spec_of(plan: Plan, verified: Mapping[str, Any], book: RecipeBook) -> R
     """
     for step in plan.steps:
         if step.id == "root":
-            spec = root_spec_of(step)
-            more = set(verified["to_install"].values()) - {"", *spec.packages}
-            if not more:
-                return spec
-            return _with(spec, more)
+            return root_spec_of(step).with_packages(set(verified["to_install"].values()) - {""})
     # A build on a machine that is not like the board is for that machine.
     system = book.operating_system(plan.machine.os if plan.machine else plan.selection.os)
     mirror = None  # what mmdebstrap knows for the suite
     if plan.selection.mirror in book.names("mirrors"):
         mirror = book.mirror(plan.selection.mirror).apt.get(system.distribution)
     spec = RootSpec(
-        system.distribution, system.suite, verified["arch"], system.base_packages, {}, mirror
-    )
+        system.distribution, system.suite, verified["arch"], system.base_packages, {}, mirror,
+        dict(system.alternatives),
+    )  # fmt: skip
     used = {*verified["system_libraries"].values(), *verified["to_install"].values()} - {""}
-    return _with(spec, used)
-
-
-def _with(spec: RootSpec, packages: set[str]) -> RootSpec:
-    """Return a root with more packages, and nothing taken out of it."""
-    every = tuple(sorted({*spec.packages, *packages}))
-    return RootSpec(spec.distribution, spec.suite, spec.arch, every, {}, spec.mirror)
+    return spec.with_packages(used)
 
 
 def get_base(spec: RootSpec, cache: Path, log: Path) -> Root:

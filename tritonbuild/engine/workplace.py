@@ -1,0 +1,117 @@
+"""Where the scripts of a source build run, and with which programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from tritonbuild import proc
+from tritonbuild.arch import Arch
+from tritonbuild.engine.toolchain import CCACHE_DIR, make_root_toolchain, make_toolchain
+from tritonbuild.errors import HostError
+from tritonbuild.executors.compilers import compilers_spec_of, find_compilers
+from tritonbuild.executors.rootfs import HOST_PROGRAMS, find_root, root_spec_of
+from tritonbuild.executors.sandbox import DIRECT, Sandbox
+from tritonbuild.paths import make_dir, write_text
+from tritonbuild.plan.model import Executor
+
+if TYPE_CHECKING:
+    from tritonbuild.engine.toolchain import Toolchain
+    from tritonbuild.executors.compilers import Compilers
+    from tritonbuild.executors.rootfs import Root
+    from tritonbuild.paths import Workspace
+    from tritonbuild.plan.model import Plan
+
+# What name look-ups and encrypted connections need of the host, where a build may ask the network.
+_NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs")
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where scripts run.
+
+    Attributes:
+        sandbox: How they are started.
+        toolchain: The programs that they find.
+    """
+
+    sandbox: Sandbox
+    toolchain: Toolchain
+
+    def write_entry(self, ws: Workspace) -> None:
+        """Write `enter`, which runs a command where scripts run; none where they run directly."""
+        if self.sandbox.root is None:
+            ws.entry_path.unlink(missing_ok=True)
+            return
+        lines = [
+            "#!/bin/sh",
+            "# Runs a command in the root that the scripts run in: ./enter bash scripts/NN-STEP.sh",
+            f'exec {proc.format_argv(self.sandbox.argv([]))} "$@"',
+        ]
+        write_text(ws.entry_path, "\n".join(lines) + "\n", executable=True)
+
+    def with_network(self) -> Workplace:
+        """Return the same place with the host's network."""
+        sandbox = replace(self.sandbox, network=True)
+        if sandbox.root is not None:
+            for name in _NETWORK_FILES:
+                path = Path(name)
+                if path.exists():
+                    sandbox = sandbox.with_bind(path.resolve(), PurePosixPath(name))
+        return replace(self, sandbox=sandbox)
+
+
+def make_workplace(plan: Plan, ws: Workspace, cache: Path, *, use_ccache: bool) -> Workplace:
+    """Return where a plan's scripts run; the steps that unpack systems are done.
+
+    Raises:
+        HostError: A program or root that is needed is not there.
+    """
+    sandbox = find_sandbox(plan, ws, cache)
+    if sandbox.root is None:
+        return Workplace(sandbox, make_toolchain(plan, ws, use_ccache=use_ccache))
+    root = get_build_root(plan, cache)
+    compilers = find_plan_compilers(plan, root, cache)
+    return Workplace(sandbox, make_root_toolchain(plan, ws, root, compilers, use_ccache=use_ccache))
+
+
+def find_sandbox(plan: Plan, ws: Workspace, cache: Path) -> Sandbox:
+    """Return how a plan's scripts are started: as they are, or in a root without a network.
+
+    Raises:
+        HostError: The root is not there.
+    """
+    if plan.selection.executor is not Executor.EMULATED:
+        return DIRECT
+    root = get_build_root(plan, cache)
+    compilers = find_plan_compilers(plan, root, cache)
+    here = PurePosixPath(ws.root)
+    sandbox = Sandbox(root.tree, qemu_cpu=plan.selection.qemu_cpu, folder=here, network=False)
+    sandbox = sandbox.with_bind(ws.root, here, writable=True)
+    # The build's own repositories take their objects from there.
+    objects, compiled = make_dir(cache / "git"), make_dir(cache / "ccache")
+    sandbox = sandbox.with_bind(objects, PurePosixPath(objects))
+    sandbox = sandbox.with_bind(compiled, CCACHE_DIR, writable=True)
+    return sandbox.with_bind(compilers.tree, HOST_PROGRAMS) if compilers else sandbox
+
+
+def get_build_root(plan: Plan, cache: Path) -> Root:
+    """Return the root that a plan's scripts run in.
+
+    Raises:
+        HostError: It is not there.
+    """
+    root = find_root(root_spec_of(plan.find_step("build-root")), cache)
+    if root is None:
+        msg = f"the root of {plan.selection.os} that the scripts run in is not there"
+        raise HostError(msg, hint="run `tritonbuild build` again: it makes it anew")
+    return root
+
+
+def find_plan_compilers(plan: Plan, root: Root, cache: Path) -> Compilers | None:
+    """Return the host's compilers for a root; None where its own are used."""
+    step = plan.find_step("compilers")
+    spec = compilers_spec_of(step, root, Arch(plan.selection.arch))
+    compilers = find_compilers(spec, cache) if spec and plan.selection.accelerate else None
+    return compilers if compilers and compilers.difference is None else None

@@ -1,0 +1,103 @@
+"""The steps that unpack systems: the board's own, the one to build in, and host compilers for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tritonbuild.arch import Arch
+from tritonbuild.plan.model import Step, StepKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from tritonbuild.plan.model import Selection
+    from tritonbuild.recipe.load import RecipeBook
+    from tritonbuild.recipe.model import OperatingSystem
+
+
+# What every build calls; on a machine of the user's, `doctor` asks for these one by one.
+_TOOLS = (
+    "build-essential", "ca-certificates", "ccache", "cmake", "git", "ninja-build", "python3-dev"
+)  # fmt: skip
+
+
+def plan_root(book: RecipeBook, selection: Selection) -> Step:
+    """Return the step that unpacks what every image of the board's system has."""
+    system = book.operating_system(selection.os)
+    return Step(
+        id="root",
+        kind=StepKind.ROOT,
+        title=f"unpack {system.summary} for {selection.arch}",
+        why="the tree is checked against the board's own libraries, and smoke runs the server there",
+        details=_describe_root(
+            book, selection, system, system.base_packages, system.bundled_packages
+        ),
+    )
+
+
+def plan_build_root(book: RecipeBook, selection: Selection, packages: Iterable[str]) -> Step:
+    """Return the step that unpacks the board's system with what a build needs.
+
+    Args:
+        book: The recipes.
+        selection: What is built.
+        packages: Debian packages of the build.
+    """
+    system = book.operating_system(selection.os)
+    every = sorted({*system.base_packages, *_TOOLS, *packages})
+    return Step(
+        id="build-root",
+        kind=StepKind.ROOT,
+        title=f"unpack {system.summary} for {selection.arch} with what the build needs",
+        why="scripts run there as they would on the board",
+        details=_describe_root(book, selection, system, every, {}),
+    )
+
+
+def plan_compilers(book: RecipeBook, selection: Selection) -> Step:
+    """Return the step that brings host programs which compile for the board, and checks them."""
+    system = book.operating_system(selection.os)
+    assert system.gcc is not None
+    return Step(
+        id="compilers",
+        kind=StepKind.COMPILERS,
+        title=f"unpack compilers of {system.summary} that run on this machine",
+        why="they do what the root's own do under QEMU, some eight times as fast",
+        needs=("build-root",),
+        details={
+            "accelerate": selection.accelerate,
+            "distribution": system.distribution,
+            "suite": system.suite,
+            "gcc": system.gcc.partition(".")[0],
+            "mirror": _find_archive(book, selection, system),
+        },
+    )
+
+
+def _describe_root(
+    book: RecipeBook,
+    selection: Selection,
+    system: OperatingSystem,
+    packages: Iterable[str],
+    bundled: Mapping[str, tuple[str, ...]],
+) -> dict[str, object]:
+    multiarch = Arch(selection.arch).to_multiarch()
+    return {
+        "distribution": system.distribution,
+        "suite": system.suite,
+        "arch": selection.arch,
+        "packages": list(packages),
+        "bundled": {name: list(libraries) for name, libraries in bundled.items()},
+        "mirror": _find_archive(book, selection, system),
+        "alternatives": {
+            link.replace("{multiarch}", multiarch): target.replace("{multiarch}", multiarch)
+            for link, target in system.alternatives.items()
+        },
+    }
+
+
+def _find_archive(book: RecipeBook, selection: Selection, system: OperatingSystem) -> str | None:
+    """Return the address of the distribution's archive; None for what mmdebstrap knows."""
+    if selection.mirror not in book.names("mirrors"):  # `auto` measures hosts of sources
+        return None
+    return book.mirror(selection.mirror).apt.get(system.distribution)
