@@ -270,13 +270,16 @@ def _read_archive(text: str) -> tuple[str, OwnArchive]:
     from tritonbuild.errors import UsageError
     from tritonbuild.paths import hash_file
     from tritonbuild.plan.model import OwnArchive
-    from tritonbuild.sources.address import file_url
+    from tritonbuild.sources.address import file_url, is_safe_name
 
     name, file = _parse_pair("--archive", text, "onnxruntime=onnxruntime-linux-aarch64-1.16.3.tgz")
     path = Path(file).resolve()
     if not path.is_file():
         msg = f"--archive {name}: {path} is no file"
         raise UsageError(msg, hint="name a tar archive of the same layout as the release's")
+    if not is_safe_name(path.name):
+        msg = f"--archive {name}: the name of {path} has blanks, quotes or the like"
+        raise UsageError(msg, hint="rename it, as in onnxruntime-linux-aarch64-1.16.3.tgz")
     return name, OwnArchive(file_url(path), hash_file(path))
 
 

@@ -29,6 +29,7 @@ _URL = re.compile(r"(https?|ssh|git|file)://[^-\s]\S*")
 _SCP = re.compile(r"(?P<user>[A-Za-z0-9_][\w.-]*)@(?P<host>[A-Za-z0-9][\w.-]*):(?P<path>[^-\s]\S*)")
 _USER_INFO = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)[^/@\s'\"]*@")
 _PLAIN_PART = re.compile(r"[A-Za-z0-9._+~@-]+")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~=@-]{0,199}")
 
 
 def check_address(address: str) -> None:
@@ -80,6 +81,11 @@ def strip_credentials(address: str) -> str:
     if match[1] == "ssh":
         return re.sub(r"^(ssh://[^/@:]+):[^/@]*@", r"\1@", address)
     return _USER_INFO.sub(lambda found: found["scheme"], address)
+
+
+def is_safe_name(name: str) -> bool:
+    """Return whether a file may be called that: no option, no folder, nothing that a shell reads."""
+    return _SAFE_NAME.fullmatch(name) is not None
 
 
 def file_url(path: str | PurePath) -> str:

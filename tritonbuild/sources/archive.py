@@ -22,8 +22,9 @@ from urllib.parse import unquote, urlsplit
 from tritonbuild import proc
 from tritonbuild.errors import HostError, SourceError, TritonBuildError, UnreachableError
 from tritonbuild.paths import hash_file, make_dir, write_text
-from tritonbuild.sources.address import OFFLINE_HINT, mask, strip_credentials
+from tritonbuild.sources.address import OFFLINE_HINT, is_safe_name, mask, strip_credentials
 from tritonbuild.sources.wait import hold_lock, pause
+from tritonbuild.sources.whole import find_damage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +51,6 @@ _MAGIC = {
 }
 _HTML = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*>\s*)?(<!--(?:(?!-->).)*-->\s*)*<(!doctype\s+html|html|head|body)\b",
                    re.IGNORECASE | re.DOTALL)  # fmt: skip
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~=@-]*")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def name_of(url: str) -> str:
         SourceError: It ends with none that is safe to use.
     """
     name = unquote(PurePosixPath(urlsplit(url).path).name)
-    if not _SAFE_NAME.fullmatch(name) or len(name) > 200:
+    if not is_safe_name(name):
         msg = f"{mask(url)}: the address does not end with the name of a file"
         raise SourceError(msg, hint="name a file such as https://.../name-1.0.tar.gz")
     return name
@@ -421,7 +421,13 @@ def _check_content(archive: Archive, part: Path) -> _Fault | None:
         if found != value:
             text = f"{kind.lower()} is not what it should be: expected {value}, got {found}"
             return _Fault(text, content=True)
-    return None
+    if any(_knows(kind) for kind, _ in (*wanted, *archive.digests)):
+        return None
+    damage = find_damage(part, archive.name)
+    if damage is None:
+        return None
+    size = _format_size(part.stat().st_size)
+    return _Fault(f"what arrived is cut short or damaged ({size}): {damage}", content=True)
 
 
 def _refuse_page(path: Path, name: str) -> None:

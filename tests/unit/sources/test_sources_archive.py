@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
 import hashlib
+import io
+import lzma
 import os
 import re
 import socket
 import threading
 import time
+import zipfile
 
 import pytest
 from werkzeug import Response
@@ -17,7 +22,7 @@ from tritonbuild.errors import HostError, SourceError, UnreachableError
 from tritonbuild.sources import archive as archive_module
 from tritonbuild.sources.archive import Archive, ArchiveCache, name_of
 
-CONTENT = b"\x1f\x8b" + os.urandom(600_000)
+CONTENT = gzip.compress(os.urandom(600_000))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 PAGE = b"<!DOCTYPE html>\n<html><head><title>Account deactivated</title></head></html>"
 
@@ -252,9 +257,37 @@ def test_page_that_was_made_to_be_slow_to_read_is_not(cache, httpserver, url):
 
 def test_file_that_stays_cut_short_is_never_kept(cache, raw_server):
     server = raw_server(*[cut_at(1000)] * 8)
-    with pytest.raises(UnreachableError, match="1000 of 600002 bytes"):
+    with pytest.raises(UnreachableError, match=f"1000 of {len(CONTENT)} bytes"):
         cache.fetch(wanted(server.url), [server.url])
     assert kept(cache) == []
+
+
+def pack_zip() -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as out:
+        out.writestr("data", CONTENT)
+    return packed.getvalue()
+
+
+PACKED = {"tar.gz": CONTENT, "tar.xz": lzma.compress(CONTENT), "tar.bz2": bz2.compress(CONTENT),
+          "zip": pack_zip()}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", PACKED)
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_damage_is_seen_where_nobody_knows_a_checksum(cache, raw_server, ending, damage):
+    """The server does not say how much it sends, so that the end of a cut file looks like one."""
+    whole, half = PACKED[ending], len(PACKED[ending]) // 2
+    changed = whole[:half] + bytes([whole[half] ^ 1]) + whole[half + 1 :]
+    answers = [head("200 OK") + (whole[:half] if damage == "cut" else changed),
+               head("200 OK") + whole]  # fmt: skip
+    server = raw_server(*[lambda _request, answer=answer: answer for answer in answers])
+    name = f"pack.{ending}"
+    unknown = Archive(f"https://upstream.invalid/{name}", name)
+    with pytest.raises(SourceError, match="cut short or damaged"):
+        cache.fetch(unknown, [server.url])
+    assert not [path for path in cache._root.rglob("*") if path.name in (name, "data")]
+    assert cache.fetch(unknown, [server.url]).path.read_bytes() == whole
 
 
 def test_damaged_cache_is_mended(cache, httpserver, url):
