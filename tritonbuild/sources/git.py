@@ -11,12 +11,14 @@ import contextlib
 import re
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tritonbuild import proc
+from tritonbuild.console import terminal
 from tritonbuild.errors import SourceError, UnreachableError
 from tritonbuild.paths import make_dir
 from tritonbuild.sources.address import (
@@ -53,6 +55,9 @@ _ABBREVIATED = re.compile(r"[0-9a-f]{7,39}")
 
 # Seconds before each further try at an address whose network failed.
 _PAUSES = (0.5, 2.0)
+# A try that took longer (seconds) has waited for its host: the kernel gives up on one that drops
+# all packets after two minutes, and git cannot be told to give up sooner.
+_PATIENCE = 45.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class GitCache:
         self._root = root
         self._candidates_of = candidates_of
         self._log = log
-        # Hosts that did not answer at all: they get one more chance each time, not three.
+        # Hosts that did not answer: they come last, and get one more chance each time, not three.
         self._dead: set[str] = set()
 
     def fetch(self, address: str, ref: str, *, locked: str | None = None) -> Fetched:
@@ -106,6 +111,7 @@ class GitCache:
             candidates = self._candidates_of(address)
             for candidate in candidates:
                 check_address(candidate)
+            candidates = sorted(candidates, key=lambda one: _host_of(one) in self._dead)
             if not candidates:
                 return self._find_kept(repository, address, ref, locked)
             if COMMIT.fullmatch(ref):
@@ -297,20 +303,33 @@ class GitCache:
     ) -> Result:
         """Run git against an address; a network that fails gets further chances."""
         with hide_credentials(candidate) as settings:
-            host = urlsplit(candidate).netloc if "://" in candidate else ""
+            host = _host_of(candidate)
             pauses = iter(_PAUSES if patient and host not in self._dead else ())
             while True:
+                started = time.monotonic()
                 result = run_git(repository, argv, settings=settings, visible=True)
                 self._log.add(["git", *argv], result)
                 check_room(result)
                 check_whole(repository, result)
-                seconds = next(pauses, None)
                 if result.returncode == 0 or not NETWORK.search(result.output):
+                    self._dead.discard(host)
                     return result
-                if seconds is None:
-                    self._dead.add(host)
+                seconds = next(pauses, None)
+                if seconds is None or time.monotonic() - started > _PATIENCE:
+                    self._give_up(host, result)
                     return result
                 pause(seconds)
+
+    def _give_up(self, host: str, result: Result) -> None:
+        """Ask a host last from now on; one of this machine has no name."""
+        if host and host not in self._dead:
+            self._dead.add(host)
+            terminal.warning(f"{host} is asked last from now on: {explain(result)}")
+
+
+def _host_of(address: str) -> str:
+    """Return the host of an address, without anybody's password; none where it has no scheme."""
+    return urlsplit(strip_credentials(address)).netloc if "://" in address else ""
 
 
 def _remove_stale_locks(repository: Path) -> None:

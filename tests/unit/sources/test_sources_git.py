@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,8 +14,10 @@ from base64 import b64decode
 from dataclasses import replace
 
 import pytest
+from werkzeug import Response
 
 from tritonbuild.errors import HostError, SourceError, UnreachableError
+from tritonbuild.sources import git as git_module
 from tritonbuild.sources.address import (
     check_address,
     mask,
@@ -285,6 +289,67 @@ def test_damaged_cache_is_called_one(world):
     world.bring(wanted)
 
 
+# --- bad networks -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(git_module, "_PAUSES", (0.01, 0.01))
+
+
+@pytest.fixture
+def dead_mirror(mirror_of):
+    """A mirror on a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"http://127.0.0.1:{server.getsockname()[1]}/"
+    return mirror_of(git=[{"from": f"{UPSTREAM}/", "to": place}])
+
+
+def asked(world, place: str) -> list[str]:
+    return [line for line in world.log.read_text().splitlines()
+            if line.startswith("$ git ") and place in line]  # fmt: skip
+
+
+def test_server_that_is_busy_is_asked_again(world, git, httpserver, mirror_of, quick):
+    head = world.upstream.commit("one", {"a": "1"}, tag="v1")
+    bare = world.tmp / "served" / "one.git"
+    git(world.tmp, "clone", "-q", "--bare", world.upstream.path("one"), bare)
+    git(bare, "update-server-info")
+    refused = []
+
+    def answer(request):
+        if len(refused) < 2:
+            refused.append(request.path)
+            return Response("busy", 503)
+        path = bare / request.path.removeprefix("/one.git/")
+        return Response(path.read_bytes()) if path.is_file() else Response("none", 404)
+
+    httpserver.expect_request(re.compile("/one.git/.*")).respond_with_handler(answer)
+    world.mirrors = [mirror_of(git=[{"from": f"{UPSTREAM}/", "to": httpserver.url_for("/")}])]
+    assert commit_of(world, world.want(("one", "v1"))) == head
+    assert len(refused) == 2
+    assert len(asked(world, UPSTREAM)) == 0, "the mirror was not given up"
+
+
+def test_host_that_does_not_answer_comes_last_from_then_on(world, dead_mirror, quick, capsys):
+    world.upstream.commit("two", {"a": "1"}, tag="v1")
+    world.upstream.commit("one", {"a": "1"})
+    world.upstream.add_submodule("one", "two", "../two.git", of="two")
+    world.upstream.tag("one", "v1")
+    world.mirrors.insert(0, dead_mirror)
+    world.bring(world.want(("one", "v1")))
+    assert len(asked(world, "http://127.0.0.1")) == 3, "two.git was taken from the one that answers"
+    assert capsys.readouterr().err.count("is asked last from now on") == 1
+
+
+def test_host_that_keeps_us_waiting_gets_no_further_chance(world, dead_mirror, monkeypatch):
+    monkeypatch.setattr(git_module, "_PATIENCE", 0.0)
+    head = world.upstream.commit("one", {"a": "1"}, tag="v1")
+    world.mirrors.insert(0, dead_mirror)
+    assert commit_of(world, world.want(("one", "v1"))) == head
+    assert len(asked(world, "http://127.0.0.1")) == 1
+
+
 # --- secrets ----------------------------------------------------------------------------------
 
 
@@ -297,8 +362,6 @@ def private(world, httpserver, git):
     git(bare, "update-server-info")
 
     def answer(request):
-        from werkzeug import Response
-
         scheme, _, value = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Basic" or b64decode(value) != b"me:sEcReT":
             return Response("no", 401, {"WWW-Authenticate": 'Basic realm="x"'})
@@ -306,8 +369,6 @@ def private(world, httpserver, git):
         return Response(path.read_bytes()) if path.is_file() else Response("none", 404)
 
     httpserver.expect_request("/one.git", method="GET").respond_with_handler(answer)
-    import re
-
     httpserver.expect_request(re.compile("/one.git/.*")).respond_with_handler(answer)
     place = httpserver.url_for("/one.git").removeprefix("http://")
     return head, f"http://me:sEcReT@{place}", f"http://me:wrong-sEcReT@{place}"
