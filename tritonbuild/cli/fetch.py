@@ -29,14 +29,15 @@ def fetch(
     from tritonbuild.cli.lock import bring_plan, plan_sources, wheels_of
     from tritonbuild.console import terminal
     from tritonbuild.paths import cache_dir, make_dir
-    from tritonbuild.sources.bundle import check_output, write_bundle
-    from tritonbuild.sources.lock import LOCK_NAME, Lock, read_lock
+    from tritonbuild.sources.bundle import check_output, check_wheels, write_bundle
+    from tritonbuild.sources.lock import Lock, find_lock
 
     check_output(output.absolute())
-    path = lock or Path(LOCK_NAME)
-    held = read_lock(path) if lock or path.is_file() else None
+    held = find_lock(lock)
     plan = plan_sources(choice)
     wheels = wheels_of(plan)
+    if wheels:
+        check_wheels(held, wheels)
     cache = make_dir(cache_dir())
     with terminal.step("fetch everything") as shown:
 

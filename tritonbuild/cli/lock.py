@@ -114,7 +114,8 @@ def plan_sources(choice: Choice) -> Plan:
         return make_plan(choice.book, choice.request)
     from tritonbuild.engine.build import plan_build
 
-    return plan_build(choice.book, choice.request, None)[0]
+    # Nothing is built, so that no place for it can be wrong: this one is never made.
+    return plan_build(choice.book, choice.request, Path("/build"))[0]
 
 
 def wheels_of(plan: Plan) -> list[Wheel]:

@@ -151,11 +151,13 @@ def build_plan(
 
 def _build_from_wheels(plan: Plan, ws: Workspace, options: BuildOptions) -> list[StepResult]:
     from tritonbuild.engine.wheel import WheelRunner, wheel_of
-    from tritonbuild.sources.bundle import import_wheels
+    from tritonbuild.sources.bundle import check_wheels, import_wheels
+    from tritonbuild.sources.lock import find_lock
 
     cache = make_dir(cache_dir())
+    wheels = [wheel_of(step) for step in plan.steps if step.kind is StepKind.FETCH]
+    check_wheels(find_lock(options.lock), wheels)
     if options.offline is not None:
-        wheels = [wheel_of(step) for step in plan.steps if step.kind is StepKind.FETCH]
         import_wheels(options.offline, wheels, cache=cache)
     runner = WheelRunner(plan, ws, cache)
     return run_plan(plan, ws, runner, keep_going=options.keep_going)

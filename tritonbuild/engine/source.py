@@ -36,7 +36,7 @@ from tritonbuild.paths import cache_dir, make_dir, write_text
 from tritonbuild.plan.model import Command, Executor, StepKind
 from tritonbuild.render.bash import format_functions
 from tritonbuild.render.script import render_script
-from tritonbuild.sources.lock import LOCK_NAME, Lock, format_lock, read_lock
+from tritonbuild.sources.lock import Lock, find_lock, format_lock, read_lock
 from tritonbuild.sources.rank import choose_mirrors
 from tritonbuild.sources.resolve import (
     bring_sources,
@@ -113,13 +113,11 @@ def make_outside(
     Raises:
         SourceError: The lock cannot be read.
     """
-    path = lock_path or Path(LOCK_NAME)
-    lock = read_lock(path) if lock_path or path.is_file() else None
     wanted = wanted_of(plan.find_step("sources"))
     return Outside(
         make_dir(cache_dir()),
         lambda: choose_mirrors(book, plan.selection.mirror, wanted),
-        lock,
+        find_lock(lock_path),
         offline.resolve() if offline else None,
         allow_dirty,
     )

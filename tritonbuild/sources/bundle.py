@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tritonbuild.console import terminal
 from tritonbuild.errors import HostError, SourceError, UsageError
 from tritonbuild.paths import hash_file, make_dir, write_text
 from tritonbuild.sources.archive import explain_disk_error
@@ -123,6 +124,43 @@ def _fill(
 def lock_wheels(wheels: Sequence[Wheel]) -> tuple[LockedWheel, ...]:
     """Return what a lock says of wheels: the release pins them."""
     return tuple(LockedWheel(one.distribution, one.filename, one.sha256) for one in wheels)
+
+
+def check_wheels(lock: Lock | None, wheels: Sequence[Wheel]) -> None:
+    """Hold a plan's wheels to a lock; what that does not hold has the recipe's pin, and is told.
+
+    Args:
+        lock: The lock; None where there is none to hold to.
+        wheels: What the plan fetches.
+
+    Raises:
+        SourceError: The release pins others than it did.
+    """
+    if lock is None:
+        return
+    moved: list[str] = []
+    missing: list[str] = []
+    for wheel in wheels:
+        mine = [one for one in lock.wheels if one.distribution == wheel.distribution]
+        same = [one.sha256 for one in mine if one.filename == wheel.filename]
+        versions = {one.filename.split("-")[1] for one in mine if one.filename.count("-") > 1}
+        if wheel.sha256 in same:
+            continue
+        if same or (versions and wheel.version not in versions):
+            moved += [
+                f"{wheel.filename} is not the wheel that the lock holds",
+                *(f"  locked {one.filename} sha256 {one.sha256}" for one in mine),
+                f"  wanted {wheel.filename} sha256 {wheel.sha256}",
+            ]
+        else:  # for another Python or machine, maybe
+            missing.append(wheel.filename)
+    if moved:
+        hint = "`tritonbuild lock --update` shows what moved, and takes it"
+        raise SourceError("\n".join(moved), hint=hint)
+    if missing:
+        terminal.warning(
+            "the lock does not hold, so the recipe's pins count: " + ", ".join(missing)
+        )
 
 
 def _write_tar(folder: Path, path: Path) -> None:

@@ -210,6 +210,17 @@ def read_lock(path: Path) -> Lock:
     return parse_lock(text, str(path))
 
 
+def find_lock(path: Path | None) -> Lock | None:
+    """Return the lock to hold to: the one that is named, else ./tritonbuild.lock if it is there.
+
+    Raises:
+        SourceError: It cannot be read, or is not a lock.
+    """
+    if path is None and not Path(LOCK_NAME).is_file():
+        return None
+    return read_lock(path or Path(LOCK_NAME))
+
+
 def parse_lock(text: str, origin: str) -> Lock:
     """Return the lock that a text holds; nothing in it may lead out of the folder of sources.
 

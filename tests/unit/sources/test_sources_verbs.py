@@ -11,8 +11,10 @@ import sys
 import pytest
 
 from tritonbuild.errors import HostError, UnreachableError
+from tritonbuild.sources.bundle import check_wheels
 from tritonbuild.sources.image import find_digest
-from tritonbuild.sources.lock import read_lock
+from tritonbuild.sources.lock import Lock, LockedWheel, read_lock
+from tritonbuild.sources.wheel import Wheel
 
 WHEELS = ("--board", "orangepi5b", "--os", "debian-12", "--from", "wheel")
 
@@ -36,6 +38,55 @@ def test_lock_of_wheels_is_written_then_compared(run_cli, tmp_path):
     assert updated.code == 0
     assert f"~ wheel {lock.wheels[0].filename}" in updated.stdout
     assert (tmp_path / "tritonbuild.lock").read_text() == text
+
+
+def test_fetch_and_build_hold_wheels_to_the_lock(run_cli, tmp_path):
+    path = tmp_path / "tritonbuild.lock"
+    assert run_cli("lock", *WHEELS).code == 0
+    text = path.read_text()
+    wheel = read_lock(path).wheels[0]
+    other = "{}-0.0.1-{}".format(wheel.filename.split("-")[0], wheel.filename.split("-", 2)[2])
+    for changed in (text.replace(wheel.sha256, "a" * 64), text.replace(wheel.filename, other)):
+        path.write_text(changed)
+        for verb in (("fetch", "--output", "bundle"), ("build", "--work-dir", "work")):
+            outcome = run_cli(verb[0], *WHEELS, *verb[1:])
+            assert outcome.code == 5, outcome.stderr
+            assert f"{wheel.filename} is not the wheel that the lock holds" in outcome.stderr
+            assert "lock --update" in outcome.stderr
+            assert not (tmp_path / "bundle").exists()
+            assert not list((tmp_path / "work").rglob("*.whl"))
+    missing = run_cli("build", *WHEELS, "--work-dir", "work", "--lock", "nowhere.lock")
+    assert missing.code == 5, missing.stderr
+
+
+def test_lock_for_another_python_is_told_and_holds_nothing_up(tmp_path, capsys):
+    ours = Wheel("numpy", "numpy-1.26.4-cp311-cp311-any.whl", "a" * 64, "3.11")
+    other = LockedWheel("numpy", "numpy-1.26.4-cp310-cp310-any.whl", "b" * 64)
+    check_wheels(Lock(wheels=(other,)), [ours])
+    assert f"does not hold, so the recipe's pins count: {ours.filename}" in capsys.readouterr().err
+    check_wheels(None, [ours])
+    assert capsys.readouterr().err == ""
+
+
+SOURCE = ("--board", "orangepi5b", "--from", "source", "--executor", "native")
+
+
+def test_folder_in_which_nothing_could_be_built_is_one_for_locks(run_cli, tmp_path):
+    """A native plan needs a plain work directory, but lock and fetch make none."""
+    folder = tmp_path / "with blanks"
+    folder.mkdir()
+    for verb in (("lock",), ("fetch", "--output", "bundle.tar")):
+        outcome = run_cli(*verb, *SOURCE, "--source", "core=nowhere", cwd=folder)
+        assert outcome.code == 5, outcome.stderr
+        assert "nowhere is not a checkout" in outcome.stderr
+    assert [path.name for path in folder.iterdir()] == []
+
+
+def test_archive_of_the_users_with_an_odd_name_is_refused_at_once(run_cli, tmp_path):
+    (tmp_path / "onnxruntime (1).tgz").write_bytes(b"x")
+    outcome = run_cli("lock", *SOURCE, "--archive", "onnxruntime=onnxruntime (1).tgz")
+    assert outcome.code == 2, outcome.stderr
+    assert "rename it" in outcome.stderr
 
 
 def test_broken_lock_stops_and_can_be_replaced(run_cli, tmp_path):
