@@ -255,13 +255,28 @@ def run_visible(
     """
     if not as_data:
         terminal.info(f"+ {format_argv(argv)}")
+    with _leave_ctrl_c_to_child() if as_data else contextlib.nullcontext():
+        try:
+            return subprocess.run(
+                list(argv), env=env, cwd=cwd, stdout=None if as_data else 2, check=False
+            ).returncode
+        except OSError as err:
+            msg = f"cannot run {argv[0]}: {err.strerror}"
+            raise HostError(msg) from err
+
+
+@contextlib.contextmanager
+def _leave_ctrl_c_to_child() -> Iterator[None]:
+    """Let Ctrl-C be the business of whoever has the terminal: a debugger does not end by it.
+
+    For the main thread, which signals reach.
+    """
+    # A function, unlike SIG_IGN, is not what the child inherits.
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
     try:
-        return subprocess.run(
-            list(argv), env=env, cwd=cwd, stdout=None if as_data else 2, check=False
-        ).returncode
-    except OSError as err:
-        msg = f"cannot run {argv[0]}: {err.strerror}"
-        raise HostError(msg) from err
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

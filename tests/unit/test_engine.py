@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -506,3 +507,19 @@ def test_kill_during_assembly_leaves_a_whole_tree_or_none(tiny_world, processes)
 def test_python_of_the_tests_is_the_one_that_runs_tritonbuild(cli):
     assert cli("--version").out.startswith("tritonbuild ")
     assert sys.executable in cli.argv()
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.0005])
+def test_second_signal_right_after_the_first_does_not_undo_it(tiny_world, processes, gap):
+    list_descendants, wait_until, end = processes
+    child, sockets = start_and_wait(tiny_world)
+    below = list_descendants(child.pid)
+    child.send_signal(signal.SIGTERM)
+    time.sleep(gap)
+    started = time.monotonic()
+    end(child, signal.SIGTERM)
+    for one in sockets:
+        one.close()
+    assert child.returncode == 128 + signal.SIGTERM
+    assert time.monotonic() - started < 10
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), timeout=10)

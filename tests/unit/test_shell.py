@@ -113,6 +113,12 @@ def test_exit_code_is_the_commands(shell, command, code):
     assert shell("--failed", "--", *command).code == code
 
 
+def test_ctrl_c_is_the_commands(shell):
+    """A debugger lives on; the terminal sends the signal to both of us."""
+    done = shell("--failed", "--", "bash", "-c", "kill -INT $PPID; sleep 0.5; echo still here")
+    assert (done.code, done.stdout) == (0, "still here\n")
+
+
 def test_arguments_stay_arguments(shell):
     done = shell("--failed", "--", "printf", "<%s>", "a b", "--failed", "$HOME", ";")
     assert done.stdout == "<a b><--failed><$HOME><;>"

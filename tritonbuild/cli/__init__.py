@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType
+
+
+# Seconds after a signal within which another one is taken for the same wish.
+_IMPATIENCE = 1.0
 
 
 def main() -> None:
@@ -47,14 +52,26 @@ def main() -> None:
 
 
 def _unwind_on_signals() -> None:
-    """Make SIGTERM and SIGHUP unwind as Ctrl-C does: children stop, temporary folders go."""
+    """Make Ctrl-C, SIGTERM and SIGHUP unwind once: children stop, temporary folders go.
+
+    Whoever asks again, having waited, gets the end at once. The kernel ends our children then, and
+    what is left in the cache and in the work directory is what `kill -9` leaves.
+    """
+    first: list[float] = []
 
     def unwind(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        now = time.monotonic()
+        if not first:
+            first.append(now)
+            raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+        # An impatient double press, or timeout(1), which signals us and then our whole group: a
+        # second exception would break off the unwinding that the first one began.
+        if now - first[0] > _IMPATIENCE:
+            os._exit(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Whoever started us with nohup does not want SIGHUP to be heard.
-        if signal.getsignal(number) == signal.SIG_DFL:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, unwind)
 
 
