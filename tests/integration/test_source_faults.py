@@ -15,6 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tritonbuild.paths import data_dir
 
 # The core alone is the quickest build, rknn the smallest backend.
 CORE = ("--component", "core")
@@ -211,6 +214,47 @@ def test_hostile_value_reaches_cmake_as_text(world, tmp_path, name):
     assert not mark.exists()
     record = (work / "build/rknn/build/standin_cmake_variables.txt").read_text()
     assert value.split("\n")[0] in record
+
+
+BACKEND_COMMON = """\
+summary: Say what was lost
+why: As the author of a backend asks his users to.
+after: configure
+edits:
+  - file: build/_deps/repo-backend-src/src/backend_common.cc
+    old: |
+      TRITONSERVER_Error* Failed(const std::string& message) {
+    new: |
+      TRITONSERVER_Error* Failed(const std::string& message_) {
+        const std::string message = "EDITED: " + message_;
+"""
+
+
+def test_recipe_of_the_users_is_text_and_edits_what_cmake_fetched(own_world, tmp_path):
+    """Values of a recipe are no code; a patch after `configure` is in what gets compiled."""
+    mark = tmp_path / "mark"
+    values = [value.format(mark=mark) for value in HOSTILE.values()]
+    recipe = data_dir("recipes") / "components" / "rknn.yaml"
+    content = yaml.safe_load(recipe.read_text())
+    source = content["source"]
+    source["patches"].append("mine/backend-common.yaml")
+    source["cmake_args"] += [
+        {"name": f"HOSTILE_{number}", "value": value} for number, value in enumerate(values)
+    ]
+    folder = own_world.folder / "recipes"
+    (folder / "components").mkdir(exist_ok=True)
+    (folder / "components" / "rknn.yaml").write_text(yaml.safe_dump(content))
+    (folder / "patches" / "mine").mkdir(parents=True)
+    (folder / "patches" / "mine" / "backend-common.yaml").write_text(BACKEND_COMMON)
+    work = tmp_path / "work"
+    outcome = own_world.build(work, *RKNN)
+    assert outcome.code == 0, outcome.stderr
+    assert not mark.exists()
+    record = (work / "build/rknn/build/standin_cmake_variables.txt").read_text()
+    for number, value in enumerate(values):
+        assert re.search(rf"^HOSTILE_{number}:\w+={re.escape(value)}$", record, re.MULTILINE)
+    built = work / "stage/opt/tritonserver/backends/rknn/libtriton_rknn.so"
+    assert b"EDITED: " in built.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["with blanks", "with'quote", 'with"quote', "$(touch mark)"])

@@ -200,6 +200,21 @@ def test_no_folder(cli, recipes):
     assert (done.code, "nowhere: no such folder" in done.err) == (2, True)
 
 
+def test_show_prints_a_patch_as_a_diff(cli, recipes):
+    shipped = cli("show", "patches/python/boost-1.79-mirror.yaml")
+    assert shipped.code == 0, shipped.err
+    taken, put = ([line for line in shipped.out.splitlines() if line.startswith(sign)]
+                  for sign in "-+")  # fmt: skip
+    assert taken[0] == "--- a/CMakeLists.txt"
+    assert "boostorg.jfrog.io" in taken[1]
+    assert put[0] == "+++ b/CMakeLists.txt"
+    assert put[1] == f"+{taken[1][1:]}".replace(
+        "boostorg.jfrog.io/artifactory/main/release", "archives.boost.io/release"
+    )
+    mine = cli("show", "patches/demo/url.yaml", "--recipes", recipes)
+    assert "-dead\n+alive" in mine.out
+
+
 def test_a_bad_diff_is_a_bad_recipe(patch, recipes):
     (recipes / "patches" / "demo" / "new.diff").write_text(DIFF + "+more\n")
     done = patch()

@@ -10,10 +10,21 @@ import sys
 
 import pytest
 
-from tritonbuild.errors import HostError, UnreachableError
+from tritonbuild.errors import HostError, SourceError, UnreachableError
+from tritonbuild.plan.make import make_plan
+from tritonbuild.plan.model import Request
+from tritonbuild.recipe.load import RecipeBook
 from tritonbuild.sources.bundle import check_wheels
 from tritonbuild.sources.image import find_digest
-from tritonbuild.sources.lock import Lock, LockedWheel, read_lock
+from tritonbuild.sources.lock import (
+    Lock,
+    LockedImage,
+    LockedWheel,
+    format_lock,
+    parse_lock,
+    read_lock,
+)
+from tritonbuild.sources.resolve import Wanted, wanted_of
 from tritonbuild.sources.wheel import Wheel
 
 WHEELS = ("--board", "orangepi5b", "--os", "debian-12", "--from", "wheel")
@@ -188,6 +199,27 @@ def test_digest_of_an_image_is_asked_of_its_registry(docker_host):
     assert find_digest("x:1", ["gone.invalid/x:1", "near.invalid/x:1"]) == docker_host
     with pytest.raises(UnreachableError, match=r"gone\.invalid/x:1"):
         find_digest("x:1", ["gone.invalid/x:1"])
+
+
+def test_image_in_a_lock_is_held_to(world, docker_host, mirror_of):
+    """What a container build starts from is named by a tag, which its owner may move."""
+    plan = make_plan(RecipeBook.open(), Request(
+        board="orangepi5b", os="ubuntu-22.04", components=("onnxruntime",),
+        variants={"onnxruntime": "docker"},
+    ))  # fmt: skip
+    (name,) = wanted_of(plan.find_step("sources")).images
+    assert name == "ubuntu:22.04"
+    wanted = Wanted((), images=("x:1",))
+    world.mirrors = [mirror_of(images=[{"from": "docker.io/library/", "to": "near.invalid/"}])]
+    lock = parse_lock(format_lock(world.bring(wanted)), "written")
+    assert [(one.name, one.digest) for one in lock.images] == [("x:1", docker_host)]
+    assert world.bring(wanted, lock=lock, offline=True).images == lock.images
+    moved = Lock(images=(LockedImage("x:1", "sha256:" + "b" * 64),))
+    with pytest.raises(SourceError, match="is not what the lock holds") as err:
+        world.bring(wanted, lock=moved)
+    assert docker_host in err.value.message
+    with pytest.raises(SourceError, match="nobody may be asked"):
+        world.bring(wanted, offline=True)
 
 
 def test_image_without_docker(monkeypatch):
