@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 from dataclasses import replace
@@ -135,6 +136,28 @@ def test_newer_machines_get_what_they_need():
 def test_adjustments_begin_with_the_version_that_needs_them(component, machine, count):
     source = BOOK.component(component).source
     assert sum(holds(one.when, machine) for one in source.adjustments) == count
+
+
+def test_the_container_build_takes_the_mirrors_image(run_cli, tmp_path):
+    (tmp_path / "mirrors").mkdir()
+    (tmp_path / "mirrors" / "office.yaml").write_text(
+        "name: office\nsummary: x\nimages: [{from: docker.io/, to: images.office.example/hub/}]\n"
+    )
+    choice = ("--board", "orangepi5b", "--from", "source", "--recipes", tmp_path)
+    for mirror, image in (
+        ("office", "images.office.example/hub/library/ubuntu:22.04"),
+        ("upstream", "ubuntu:22.04"),
+        ("auto", "ubuntu:22.04"),
+    ):
+        done = run_cli(
+            "plan", *choice, "--mirror", mirror, "--variant", "onnxruntime=docker", "--json"
+        )
+        assert done.code == 0, done.stderr
+        steps = {step["id"]: step for step in json.loads(done.stdout)["steps"]}
+        found = re.findall(r"-DTRITON_BUILD_CONTAINER(?::\w+)?=([^\"]+)",
+                           json.dumps(steps["configure-onnxruntime"]["commands"]))  # fmt: skip
+        assert found == [image]
+        assert steps["sources"]["details"]["images"] == ["ubuntu:22.04"], "the lock has its name"
 
 
 def test_the_container_build_is_patched_for_its_mirror_only():

@@ -17,7 +17,7 @@ from tritonbuild.plan import upstream
 from tritonbuild.plan.conditions import holds
 from tritonbuild.plan.frame import frame_stages
 from tritonbuild.plan.model import Command, Step, StepKind
-from tritonbuild.plan.select import find_variant, lineage
+from tritonbuild.plan.select import AUTO_MIRROR, find_variant, lineage
 from tritonbuild.recipe.component import GitClone
 from tritonbuild.recipe.load import load_patch
 
@@ -66,6 +66,10 @@ def plan_source_steps(
     return frame_stages(book, selection, parts, stages)
 
 
+# Names the image that the onnxruntime backend compiles ONNX Runtime in.
+_IMAGE_FLAG = "TRITON_BUILD_CONTAINER"
+
+
 class Part:
     """One component of a source build, with everything that is decided about it."""
 
@@ -90,6 +94,8 @@ class Part:
         self.release = book.release(selection.release)
         self.arch = selection.arch
         self.mirror = selection.mirror
+        # Which one `auto` will mean is not known yet.
+        self.registries = None if self.mirror == AUTO_MIRROR else book.mirror(self.mirror)
         self.flags = flags[component.name]
         self.jobs = jobs
         self.layout = layout
@@ -170,8 +176,14 @@ class Part:
         """Yield the container images that CMake's own container build starts from."""
         if self.variant and self.variant.needs_docker:
             for flag in self.flags:
-                if flag.name == "TRITON_BUILD_CONTAINER":
+                if flag.name == _IMAGE_FLAG:
                     yield flag.value
+
+    def _near(self, flag: Flag) -> Flag:
+        """Return a flag; one that names an image for `docker build` names the mirror's."""
+        if flag.name != _IMAGE_FLAG or self.registries is None:
+            return flag
+        return replace(flag, value=self.registries.rewrite_image(flag.value) or flag.value)
 
     def patches(self, moment: str) -> Iterator[tuple[str, Patch]]:
         """Yield name and content of the patches of a moment that this build needs."""
@@ -307,7 +319,7 @@ class Part:
             for one in self.adjustments
             for arg in one.cmake_args
         )
-        arguments = (*(flag.to_argument() for flag in self.flags), *extra, where)
+        arguments = (*(self._near(flag).to_argument() for flag in self.flags), *extra, where)
         commands = upstream.configure(self.work, arguments)
         details: dict[str, object] = {}
         if not self.is_upstream:

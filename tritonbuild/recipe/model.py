@@ -274,6 +274,23 @@ class Mirror(Recipe):
     images: tuple[ImageRewrite, ...] = ()
     """Container registries."""
 
+    def rewrite_image(self, name: str) -> str | None:
+        """Return what this mirror calls an image, by the longest prefix; None where it has none."""
+        full = _complete_image_name(name)
+        fitting = [rule for rule in self.images if full.startswith(rule.from_)]
+        if not fitting:
+            return None
+        rule = max(fitting, key=lambda one: len(one.from_))
+        return rule.to + full.removeprefix(rule.from_)
+
+
+def _complete_image_name(name: str) -> str:
+    """Return an image's name with its registry, as Docker reads names without one."""
+    first, slash, _ = name.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return name
+    return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
+
 
 RECIPE_KINDS: dict[str, type[Recipe]] = {
     "releases": Release,

@@ -56,14 +56,8 @@ class Rewriter:
 
     def image(self, name: str) -> list[str]:
         """Return the names to try for a container image, its own last."""
-        full = complete_image_name(name)
-        found = []
-        for mirror in self._first:
-            fitting = [rule for rule in mirror.images if full.startswith(rule.from_)]
-            if fitting:
-                rule = max(fitting, key=lambda one: len(one.from_))
-                found.append(rule.to + full.removeprefix(rule.from_))
-        return list(dict.fromkeys([*found, name]))
+        found = [mirror.rewrite_image(name) for mirror in self._first]
+        return list(dict.fromkeys([*(one for one in found if one is not None), name]))
 
     def git_prefixes(self) -> list[tuple[str, str]]:
         """Return the most wanted mirror's rewrite of each prefix, for git's own configuration."""
@@ -72,14 +66,6 @@ class Rewriter:
             for rule in mirror.git:
                 found.setdefault(rule.from_, rule.to)
         return sorted(found.items())
-
-
-def complete_image_name(name: str) -> str:
-    """Return an image's name with its registry, as Docker reads names without one."""
-    first, slash, _ = name.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        return name
-    return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
 
 
 def _follow(
