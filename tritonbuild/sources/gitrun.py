@@ -53,7 +53,8 @@ _GONE = re.compile(
 
 # What git says when its own repository is the one that is broken.
 _DAMAGED = re.compile(
-    r"object file .* is empty|loose object .* is corrupt|bad object refs/tritonbuild/|"
+    r"object file .* is empty|(?:loose|packed) object .* is corrupt|"
+    r"failed to validate delta base reference|bad object refs/tritonbuild/|"
     r"packfile .* (?:is|cannot|does not)|index file .* (?:is|too)"
 )
 

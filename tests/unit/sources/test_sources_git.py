@@ -274,14 +274,18 @@ def test_what_was_fetched_survives_a_power_cut(world):
     assert {path.parent.name for path in objects.rglob("*") if path.is_file()} == {"pack"}
 
 
-def test_damaged_cache_is_called_one(world):
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_damaged_cache_is_called_one(world, damage):
     world.upstream.commit("one", {"a": "1"}, tag="v1")
     wanted = world.want(("one", "v1"))
     world.bring(wanted)
     cached = world.cache / "git" / "upstream.invalid" / "one.git"
     (pack,) = cached.glob("objects/pack/*.pack")
     pack.chmod(0o644)
-    pack.write_bytes(pack.read_bytes()[:20])
+    content = pack.read_bytes()
+    # What a disk that fails gives back: something else, without saying so.
+    changed = content[:20] + bytes([content[20] ^ 0xFF]) + content[21:]
+    pack.write_bytes(content[:20] if damage == "cut" else changed)
     with pytest.raises(HostError, match=r"one\.git is damaged") as err:
         world.bring(wanted)
     assert f"delete {cached}" in err.value.hint
