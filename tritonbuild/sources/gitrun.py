@@ -41,7 +41,9 @@ NETWORK = re.compile(
     r"could not resolve|couldn't connect|failed to connect|connection (?:refused|reset|timed out)|"
     r"timed out|early eof|rpc failed|unexpected disconnect|hung up|gnutls|\bssl\b|\btls\b|empty reply|"
     r"transfer closed|returned error: (?:5\d\d|429)|network is unreachable|operation too slow|"
-    r"bytes of body are still expected|expected flush|premature end|the remote end",
+    r"bytes of body are still expected|expected flush|premature end|the remote end|"
+    r"\bssl_(?:read|connect|error)|http/?2 (?:stream|framing)|(?:send|recv) failure|broken pipe|"
+    r"failure when receiving|connection (?:closed|was reset)|no route to host",
     re.IGNORECASE,
 )
 _GONE = re.compile(

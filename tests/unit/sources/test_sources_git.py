@@ -26,7 +26,7 @@ from tritonbuild.sources.address import (
     view_path_of,
 )
 from tritonbuild.sources.git import GitCache
-from tritonbuild.sources.gitrun import GitLog
+from tritonbuild.sources.gitrun import NETWORK, GitLog
 from tritonbuild.sources.resolve import is_intact
 
 UPSTREAM = "https://upstream.invalid"
@@ -333,6 +333,45 @@ def test_server_that_is_busy_is_asked_again(world, git, httpserver, mirror_of, q
     assert commit_of(world, world.want(("one", "v1"))) == head
     assert len(refused) == 2
     assert len(asked(world, UPSTREAM)) == 0, "the mirror was not given up"
+
+
+# As git 2.34 to 2.43 say it, with curl and GnuTLS or OpenSSL, or through ssh.
+FLAKY = """\
+fatal: unable to access 'https://x/': OpenSSL SSL_connect: SSL_ERROR_SYSCALL in connection to x:443
+fatal: unable to access 'https://x/': OpenSSL SSL_read: Connection was reset, errno 10054
+fatal: unable to access 'https://x/': HTTP/2 stream 1 was not closed cleanly before end of the stream
+fatal: unable to access 'https://x/': Error in the HTTP2 framing layer
+fatal: unable to access 'https://x/': Failure when receiving data from the peer
+fatal: unable to access 'https://x/': GnuTLS recv error (-110): The TLS connection was non-properly terminated.
+fatal: unable to access 'https://x/': Recv failure: Connection reset by peer
+fatal: unable to access 'https://x/': Could not resolve host: x
+fatal: unable to access 'https://x/': Failed to connect to x port 443 after 134987 ms: Couldn't connect to server
+fatal: unable to access 'https://x/': Operation too slow. Less than 1 bytes/sec transferred the last 60 seconds
+fatal: unable to access 'https://x/': The requested URL returned error: 503
+error: RPC failed; curl 18 transfer closed with outstanding read data remaining
+fetch-pack: unexpected disconnect while reading sideband packet
+fatal: early EOF
+kex_exchange_identification: Connection closed by remote host
+ssh: connect to host x port 22: No route to host
+"""
+LASTING = """\
+fatal: repository 'https://x/' not found
+fatal: unable to access 'https://x/': The requested URL returned error: 403
+fatal: couldn't find remote ref refs/heads/x
+fatal: https://x/info/refs not valid: is this a git repository?
+Host key verification failed.
+git@x: Permission denied (publickey).
+"""
+
+
+@pytest.mark.parametrize("line", FLAKY.splitlines())
+def test_what_a_bad_network_says_is_worth_another_try(line):
+    assert NETWORK.search(line)
+
+
+@pytest.mark.parametrize("line", LASTING.splitlines())
+def test_what_stays_as_it_is_is_not_tried_again(line):
+    assert not NETWORK.search(line)
 
 
 def test_host_that_does_not_answer_comes_last_from_then_on(world, dead_mirror, quick, capsys):
