@@ -58,6 +58,17 @@ def test_component_before_others_leaves_them_as_they_are(world, built):
     assert world.sums(ws.root) == sums
 
 
+def test_mirrors_are_measured_where_something_is_fetched(world, tmp_path):
+    outcome = world.run(
+        "lock", *world.options, *RKNN, "--mirror", "auto", cwd=tmp_path, env=world.env
+    )
+    assert outcome.code == 0, outcome.stderr
+    (said,) = re.findall(r"^mirrors, the nearest first: (.*)$", outcome.stderr, re.MULTILINE)
+    assert said.startswith("standins ("), "a folder of this machine is the nearest"
+    assert "cn (" in said
+    assert "upstream (" in said
+
+
 def test_mirrors_are_not_measured_where_nothing_is_fetched(world, built):
     ws, _ = built
     options = [*RKNN, "--mirror", "auto", "--json"]
