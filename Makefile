@@ -25,7 +25,7 @@ TEST_PACKAGES := gcc libc6-dev uidmap zstd
 TEST_PACKAGES += build-essential ccache cmake docker.io dpkg-dev libarchive-dev libboost1.81-dev \
 	libnuma-dev libssl-dev python3-dev python3-numpy rapidjson-dev zlib1g-dev
 ifneq ($(shell uname -m),aarch64)
-TEST_PACKAGES += gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+TEST_PACKAGES += g++-aarch64-linux-gnu libc6-dev-arm64-cross
 endif
 
 .PHONY: help
@@ -44,15 +44,19 @@ demo: deps ## build an arm64 Triton from wheels and see it answer
 	@echo "  tritonbuild plan --board orangepi5b    what a build from source would do, and why"
 	@echo "  tritonbuild list                       other boards, releases and components"
 
-# Unit tests share the cores; builds and servers are each a match for all of them, so those come one
-# after the other: side by side they meet their time limits now and then.
+# What is ready in its own time shares the cores, the longest first. Emulated servers come one after
+# the other: side by side they meet their time limits now and then.
+SIDE_BY_SIDE := $(sort $(wildcard tests/integration/test_source_*.py)) \
+	tests/integration/test_emulated.py tests/integration/test_upstream_standins.py tests/unit tests/docs
+ALONE := tests/integration/test_smoke.py tests/integration/test_verify.py \
+	tests/integration/test_package_formats.py tests/backends
 .PHONY: test
 test: deps test-deps ## run all tests
 ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/unit tests/docs
-	$(BIN)/python -m pytest tests/integration tests/backends
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest $(ALONE)
 endif
 
 .PHONY: lint

@@ -7,14 +7,15 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tritonbuild.arch import Arch
-from tritonbuild.paths import Workspace
+from tritonbuild.executors.sandbox import find_binfmt
+from tritonbuild.paths import Workspace, cache_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 UPSTREAM = Path(__file__).parents[1] / "upstream"
 
 # gRPC is the one thing that the stand-in server does not serve.
-TARGET = ("--board", "orangepi5b", "--executor", "native", "--set", "core.TRITON_ENABLE_GRPC=OFF")
+TARGET = ("--board", "orangepi5b", "--set", "core.TRITON_ENABLE_GRPC=OFF")
+NATIVE = ("--executor", "native")
+EMULATED = ("--executor", "emulated", "--os", "debian-12")
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,12 @@ class World:
     cache: Path
     run: Callable[..., object]
     env: dict[str, str] = field(default_factory=dict)
+    executor: tuple[str, ...] = NATIVE
 
     @property
     def options(self) -> tuple[str, ...]:
         return (
-            *TARGET, "--recipes", str(self.folder / "recipes"), "--mirror", "standins",
+            *TARGET, *self.executor, "--recipes", str(self.folder / "recipes"), "--mirror", "standins",
             "--archive", f"onnxruntime={self.archive}",
         )  # fmt: skip
 
@@ -94,9 +98,12 @@ def pristine(tmp_path_factory) -> Path:
     return folder
 
 
-def make_world(folder: Path, cache: Path, run: Callable[..., object]) -> World:
+def make_world(
+    folder: Path, cache: Path, run: Callable[..., object], arch: Arch | None = None
+) -> World:
     cache.mkdir(exist_ok=True)
-    name = f"onnxruntime-linux-{'x64' if Arch.native() is Arch.AMD64 else 'aarch64'}-1.16.3.tgz"
+    machine = "x64" if (arch or Arch.native()) is Arch.AMD64 else "aarch64"
+    name = f"onnxruntime-linux-{machine}-1.16.3.tgz"
     archive = cache / name
     shutil.copyfile(next((folder / "archives").rglob(name)), archive)
     return World(folder, archive, cache, run, {"TRITONBUILD_CACHE_DIR": str(cache)})
@@ -108,6 +115,20 @@ def world(pristine, tmp_path_factory, session_cli, require_or_skip) -> World:
     for program in ("git", "g++", "cmake"):
         require_or_skip(shutil.which(program), f"{program} builds the stand-ins")
     return make_world(pristine, tmp_path_factory.mktemp("cache"), session_cli)
+
+
+@pytest.fixture(scope="session")
+def arm64_world(session_cli, require_or_skip, tmp_path_factory):
+    """The stand-ins with Rockchip's and Microsoft's libraries for arm64; roots are the user's."""
+    for program in ("git", "bwrap", "mmdebstrap", "aarch64-linux-gnu-g++"):
+        require_or_skip(shutil.which(program), f"{program} is needed to build for arm64 here")
+    rule = find_binfmt(Arch.ARM64)
+    runs = Arch.native() is Arch.ARM64 or (rule and rule.works_in_root)
+    require_or_skip(runs, "binfmt_misc hands arm64 programs to QEMU")
+    folder = tmp_path_factory.mktemp("upstream-arm64") / "standins"
+    load_materialise()(folder, machine="aarch64")
+    world = make_world(folder, tmp_path_factory.mktemp("archive"), session_cli, Arch.ARM64)
+    return replace(world, cache=cache_dir(), env={}, executor=EMULATED)
 
 
 @pytest.fixture

@@ -1,0 +1,234 @@
+"""Builds for an arm64 board on another machine: in its root, with compilers that run natively."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from tritonbuild import proc
+from tritonbuild.engine.systems import make_step_compilers
+from tritonbuild.executors.compilers import BIN, Compilers
+from tritonbuild.executors.rootfs import HOST_PROGRAMS, Root
+from tritonbuild.executors.sandbox import Sandbox
+from tritonbuild.paths import Workspace, cache_dir
+from tritonbuild.plan.model import read_plan
+
+pytestmark = [pytest.mark.emulation, pytest.mark.network, pytest.mark.timeout(900)]
+
+RKNN = ("--component", "rknn")
+
+
+@pytest.fixture(scope="module")
+def emulated_build(arm64_world, tmp_path_factory) -> Workspace:
+    """A finished build of everything; tests must not change it."""
+    work = tmp_path_factory.mktemp("emulated-build") / "work"
+    outcome = arm64_world.build(work, timeout=900)
+    assert outcome.code == 0, outcome.stderr
+    assert "run under QEMU" not in outcome.stderr, "the host's compilers did the work"
+    return Workspace(work)
+
+
+def read_json(path: Path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def outputs_of(ws: Workspace, step: str):
+    path = next(path for path in ws.state_dir.glob("*.json") if path.stem.endswith(f"-{step}"))
+    return read_json(path)["outputs"]
+
+
+@pytest.fixture(scope="module")
+def systems(emulated_build) -> tuple[Root, Compilers]:
+    folder = outputs_of(emulated_build, "compilers")["compilers"]
+    return Root(Path(outputs_of(emulated_build, "build-root")["root"])), Compilers(Path(folder))
+
+
+def test_tree_is_for_the_board_and_the_server_in_it_answers(emulated_build, arm64_world):
+    verified = read_json(emulated_build.verify_path)
+    assert verified["arch"] == "arm64"
+    assert verified["files"] >= 8
+    installs = set(verified["to_install"].values())
+    assert {"libarchive13", "libnuma1", "libpython3.11", "python3-numpy"} == installs
+    done = arm64_world.run(
+        "smoke", "--work-dir", emulated_build.root, "--json", cwd=emulated_build.root, timeout=300
+    )
+    assert done.code == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["passed"]
+    assert {"http-binary", "onnx-auto", "ensemble"} <= {
+        one["name"] for one in report["results"] if one["status"] == "pass"
+    }
+
+
+def test_tree_is_that_of_a_native_build(emulated_build, source_build):
+    """Same files with the same modes, and the same in each ELF file but what names a machine."""
+    trees = {}
+    for ws in (emulated_build, source_build):
+        files = read_json(ws.manifest_path)["files"]
+        trees[ws.root] = {entry["path"]: (entry.get("mode"), entry.get("link")) for entry in files}
+    assert trees[emulated_build.root] == trees[source_build.root]
+    for path in trees[emulated_build.root]:
+        facts = []
+        for ws in (emulated_build, source_build):
+            file = ws.tritonserver_dir / path
+            if not file.is_symlink() and file.read_bytes()[:4] == b"\x7fELF":
+                facts.append(read_dynamic(file))
+        assert len(facts) in (0, 2), path
+        assert facts[:1] == facts[1:], path
+
+
+def read_dynamic(file: Path) -> list[str]:
+    said = subprocess.run(
+        ["readelf", "--dynamic", "--wide", file], check=True, capture_output=True, text=True
+    )
+    tags = ("(NEEDED)", "(SONAME)", "(RUNPATH)", "(RPATH)")
+    found = [line.split(None, 2)[1:] for line in said.stdout.splitlines()
+             if any(tag in line for tag in tags)]  # fmt: skip
+    return sorted(" ".join(each) for each in found if "ld-linux" not in each[1])
+
+
+def test_nothing_is_done_again(emulated_build, arm64_world):
+    again = arm64_world.build(emulated_build.root, "--json")
+    assert again.code == 0, again.stderr
+    assert set(arm64_world.statuses(again).values()) == {"kept"}
+
+
+def test_compilers_take_only_programs_from_this_machine(systems):
+    root, compilers = systems
+    place = Sandbox(root.tree, network=False).with_bind(compilers.tree, HOST_PROGRAMS)
+    place = place.with_path(BIN)
+    said = proc.capture(place.argv(["g++", "-x", "c++", "-std=c++17", "-M", "-include", "vector",
+                                    "-include", "stdint.h", "/dev/null"]))  # fmt: skip
+    assert said.returncode == 0, said.output
+    headers = [word for word in said.output.split() if word.endswith((".h", "vector"))]
+    assert "/usr/include/c++/12/vector" in headers
+    assert [one for one in headers if str(HOST_PROGRAMS) in os.path.normpath(one)] == []
+    for name in ("crtbeginS.o", "libgcc.a", "libstdc++.so"):
+        said = proc.capture(place.argv(["readlink", "-f", *_print_file_name(place, name)]))
+        assert said.output.startswith("/usr/lib/"), name
+
+
+def _print_file_name(place: Sandbox, name: str) -> list[str]:
+    return proc.capture(place.argv(["g++", f"-print-file-name={name}"])).output.split()
+
+
+def test_own_compiler_called_by_its_path_works_beside_the_hosts(systems, tmp_path):
+    root, compilers = systems
+    (tmp_path / "a.c").write_text("int main(void) { return 0; }\n")
+    place = Sandbox(root.tree, network=False).with_bind(compilers.tree, HOST_PROGRAMS)
+    place = place.with_bind(tmp_path, PurePosixPath("/w"), writable=True).with_path(BIN)
+    done = proc.capture(place.argv(["/usr/bin/gcc", "-O2", "/w/a.c", "-o", "/w/a"]))
+    assert done.returncode == 0, done.output
+    assert proc.capture(place.argv(["/w/a"])).returncode == 0
+
+
+@pytest.fixture
+def step_of(emulated_build):
+    plan = read_plan(emulated_build.plan_path.read_text(encoding="utf-8"), "plan.json")
+    return plan, plan.find_step("compilers")
+
+
+def test_other_compilers_are_not_used_and_the_cost_is_said(step_of, tmp_path, capsys):
+    """GCC 11's cross compiler for a root that has GCC 12."""
+    plan, step = step_of
+    other = replace(step, details={**step.details, "gcc": "11"})
+    ws = Workspace(tmp_path / "work")
+    ws.make()
+    outputs = make_step_compilers(plan, other, "03-compilers", ws, cache_dir())
+    assert outputs["compilers"] is None
+    assert "it is another version there" in (said := capsys.readouterr().err) or "has no" in said
+    assert "takes some eight times as long" in said
+
+
+def test_compilers_that_compile_differently_are_not_used(step_of, tmp_path, capsys, monkeypatch):
+    plan, step = step_of
+    ws = Workspace(tmp_path / "work")
+    ws.make()
+    monkeypatch.setattr(Compilers, "difference", "one file came out differently")
+    outputs = make_step_compilers(plan, step, "03-compilers", ws, cache_dir())
+    assert outputs["compilers"] is None
+    said = capsys.readouterr().err
+    assert "is not like the root's own: one file came out differently" in said
+
+
+def test_without_acceleration_the_roots_own_compile(step_of, tmp_path, capsys):
+    plan, step = step_of
+    plain = replace(plan, selection=replace(plan.selection, accelerate=False))
+    ws = Workspace(tmp_path / "work")
+    ws.make()
+    outputs = make_step_compilers(plain, step, "03-compilers", ws, cache_dir())
+    assert outputs == {"compilers": None, "reason": "--no-accelerate"}
+    assert "run under QEMU" in capsys.readouterr().err
+
+
+def test_command_can_be_run_where_scripts_run(emulated_build, arm64_world):
+    script = next(emulated_build.scripts_dir.glob("*-install-rknn.sh"))
+    done = subprocess.run(
+        [emulated_build.entry_path, "sh", "-c", 'uname -m; test -r "$0" && touch /nowhere', script],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "aarch64\n"
+    assert "Read-only file system" in done.stderr
+    said = arm64_world.run(
+        "shell", "build-rknn", "--work-dir", emulated_build.root, "--", "sh", "-c",
+        'uname -m; echo "$CXX"; pwd', cwd=emulated_build.root,
+    )  # fmt: skip
+    assert said.code == 0, said.stderr
+    machine, compiler, folder = said.stdout.splitlines()
+    assert machine == "aarch64"
+    assert compiler == str(BIN / "g++")
+    assert folder == str(emulated_build.root / "build" / "rknn" / "build")
+
+
+def mounts_and_processes(folder: Path) -> list[str]:
+    found = [line for line in Path("/proc/mounts").read_text().splitlines() if str(folder) in line]
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        found += [line] if str(folder) in line else []
+    return found
+
+
+def test_killed_build_leaves_nothing_and_goes_on(arm64_world, emulated_build, tmp_path):
+    work = tmp_path / "killed" / "work"
+    work.parent.mkdir()
+    argv = [sys.executable, "-m", "tritonbuild", "-q", "build", *arm64_world.options, *RKNN,
+            "--work-dir", work]  # fmt: skip
+    child = subprocess.Popen(
+        [str(word) for word in argv], cwd=work.parent,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 200
+    while not (work / "build" / "tritonserver" / "build" / "build.ninja").exists():
+        assert child.poll() is None, "it ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    deadline = time.monotonic() + 5
+    while mounts_and_processes(work) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert mounts_and_processes(work) == []
+    again = arm64_world.build(work, *RKNN, timeout=600)
+    assert again.code == 0, again.stderr
+    undisturbed = arm64_world.sums(emulated_build.root)
+    found = arm64_world.sums(work)
+    assert "backends/rknn/libtriton_rknn.so" in found
+    # The note of what was built names the components.
+    assert {path: undisturbed.get(path) for path in found} == found
+
+
+def test_docker_way_is_refused(arm64_world, tmp_path):
+    outcome = arm64_world.build(tmp_path / "work", "--variant", "onnxruntime=docker")
+    assert outcome.code == 2
+    assert "calls docker" in outcome.stderr
