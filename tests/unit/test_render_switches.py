@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from tritonbuild.cli.app import app
@@ -194,6 +195,28 @@ def test_bash_and_shellcheck_find_nothing(scripts, require_or_skip):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+# All that build.py's parser has.
+BUILD_PY_OPTIONS = """\
+-q --quiet -v --verbose --dryrun --no-container-build --no-container-interactive
+--no-container-pull --container-memory --target-platform --target-machine --build-id --build-sha
+--build-dir --install-dir --cmake-dir --tmp-dir --library-paths --build-type -j --build-parallel
+--github-organization --version --container-version --upstream-container-version
+--container-prebuild-command --no-container-source --image --enable-all --enable-logging
+--enable-stats --enable-metrics --enable-gpu-metrics --enable-cpu-metrics --enable-tracing
+--enable-nvtx --enable-gpu --enable-mali-gpu --min-compute-capability --endpoint --filesystem
+--no-core-build --backend --repo-tag --repoagent --cache --no-force-clone --extra-core-cmake-arg
+--override-core-cmake-arg --extra-backend-cmake-arg --override-backend-cmake-arg
+"""
+
+
+def test_every_option_of_build_py_is_taken():
+    verb = get_command(app).commands["render"]
+    known = {name for one in verb.params for name in (*one.opts, *one.secondary_opts)}
+    assert [name for name in BUILD_PY_OPTIONS.split() if name not in known] == []
+    documented = (Path(__file__).parents[2] / "docs" / "render.md").read_text(encoding="utf-8")
+    assert [name for name in BUILD_PY_OPTIONS.split() if f"`{name}" not in documented] == []
+
+
 # --- without --like-upstream the recipes hold ---------------------------------------------------
 
 
@@ -295,6 +318,10 @@ REFUSED = [
     ("--backend -x:main", "cannot be the name of a component"),
     ("--backend tritonserver", "cannot be the name of a component"),
     ("--backend backend", "only there for others to extend"),
+    ("--backend ensemble:main", "ensemble is part of the core and has no tag"),
+    ("--no-core-build --backend python --extra-core-cmake-arg A=B", "nothing gets it"),
+    ("--no-core-build --backend python --override-core-cmake-arg TRITON_VERSION=1",
+     "nothing gets it"),
     ("--backend local", "local is a cache"),
     ("--cache checksum", "checksum is a repository agent"),
     ("--cache ensemble", "ensemble is a core-switch"),
@@ -334,6 +361,7 @@ REFUSED = [
     ("--install-dir opt", "--install-dir opt: an absolute path is wanted"),
     ("--container-prebuild-command true", "does nothing without --container-build"),
     ("--tmp-dir /data", "does nothing without --container-build"),
+    ("--container-memory 8g", "on Windows alone"),
 ]  # fmt: skip
 
 

@@ -62,6 +62,10 @@ Prebuild = Annotated[
         "--container-prebuild-command", metavar="SHELL", help="Runs in the container before all."
     ),
 ]
+ContainerMemory = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="SIZE", help="For Windows alone, and so refused."),
+]
 TmpDir = Annotated[
     Optional[Path], typer.Option(help="Folder in the container [/tmp].")  # noqa: UP045
 ]
@@ -88,6 +92,7 @@ def render(
     no_container_source: NoSource = False,
     prebuild: Prebuild = None,
     tmp_dir: TmpDir = None,
+    container_memory: ContainerMemory = None,
 ) -> None:
     """Write cmake_build, a script that builds from source without tritonbuild. Offline.
 
@@ -100,6 +105,9 @@ def render(
     from tritonbuild.render.container import Container
 
     switches = given.read()
+    if container_memory is not None:
+        msg = "--container-memory: build.py hands it to Docker on Windows alone"
+        raise UsageError(msg, hint="leave it out; `docker update --memory` limits a container")
     if choice.request.mirror == AUTO_MIRROR:
         msg = "render asks no network, so it cannot measure for --mirror auto"
         raise UsageError(msg, hint="name a mirror: `tritonbuild list mirrors`")

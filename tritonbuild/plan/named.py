@@ -129,6 +129,9 @@ def find_named(
     else:
         component = book.component(name)
         _check_kind(option, component)
+    if tag is not None and component.kind == "core-switch":
+        msg = f"{option} {name}:{tag}: {name} is part of the core and has no tag of its own"
+        raise UsageError(msg, hint=f"say {option} {name}; --repo-tag core:{tag} is the core's")
     return _place(component, tag, organization)
 
 

@@ -350,6 +350,9 @@ def _make_own_settings(switches: Switches, names: tuple[str, ...]) -> list[Setti
         ("--extra-core-cmake-arg", SettingKind.EXTRA, switches.extra_core),
         ("--override-core-cmake-arg", SettingKind.OVERRIDE, switches.override_core),
     ):
+        if texts and not switches.core_build:
+            msg = f"{option} {texts[0]}: with --no-core-build nothing gets it"
+            raise UsageError(msg, hint="leave one of them out")
         found += [_parse_own(option, kind, "core", text, text) for text in texts]
     for option, kind, texts in (
         ("--extra-backend-cmake-arg", SettingKind.EXTRA, switches.extra_backend),
