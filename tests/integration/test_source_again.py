@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -75,6 +76,29 @@ def test_mirrors_are_not_measured_where_nothing_is_fetched(world, built):
     outcome = world.build(ws.root, *options)
     assert "sources" not in find_again(world, outcome)
     assert "the nearest first" not in outcome.stderr
+
+
+def test_ccache_is_used_where_it_is_and_decides_nothing(world, built, require_or_skip):
+    require_or_skip(shutil.which("ccache"), "ccache")
+    ws, sums = built
+
+    rules = ws.root / "build/rknn/build/CMakeFiles/rules.ninja"
+
+    def launchers() -> list[str]:
+        script = next(ws.scripts_dir.glob("*-configure-rknn.sh")).read_text()
+        return re.findall(
+            r"^export CMAKE_(C|CXX)_COMPILER_LAUNCHER=\S*/ccache$", script, re.MULTILINE
+        )
+
+    changed = ("--set", "rknn.AGAIN=1", "--json")
+    world.build(ws.root, *RKNN, *changed)
+    assert sorted(launchers()) == ["C", "CXX"]
+    assert "/ccache " in rules.read_text()
+    assert find_again(world, world.build(ws.root, *RKNN, *changed, "--no-ccache")) == set()
+    world.build(ws.root, *RKNN, "--json", "--no-ccache")
+    assert launchers() == []
+    assert "/ccache " not in rules.read_text()
+    assert world.sums(ws.root) == sums
 
 
 def test_another_time_to_take_for_now_is_another_build(world, built):

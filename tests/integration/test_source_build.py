@@ -116,9 +116,10 @@ def test_component_that_is_left_out_leaves_the_tree(world, tmp_path):
 
 def test_two_folders_give_the_same_package(source_build, world, tmp_path):
     work = tmp_path / "another" / "folder-which-has-a-much-longer-name"
-    outcome = world.build(work)
+    # Compiled anew: what ccache kept of the first would be the same in any case.
+    outcome = world.build(work, "--no-ccache")
     assert outcome.code == 0, outcome.stderr
-    assert world.sums(work) == world.sums(source_build.root)
+    assert (work / "manifest.json").read_bytes() == source_build.manifest_path.read_bytes()
     digests = set()
     for root in (work, source_build.root):
         packed = world.run("package", "--work-dir", root, "--json", cwd=tmp_path, env=world.env)

@@ -194,6 +194,32 @@ def test_keep_going_builds_what_does_not_need_it(broken):
     assert not (work / "manifest.json").exists()
 
 
+# Fails once, as a compiler does that the kernel has killed for memory.
+GREEDY = """
+add_custom_target(greedy ALL
+  COMMAND sh -c "test -e tried || { touch tried; echo 'c++: fatal error: Killed signal \
+terminated program cc1plus' >&2; exit 1; }"
+  VERBATIM)
+"""
+
+
+def test_compiler_that_finds_no_memory_gets_a_second_try_with_half_the_jobs(own_world, tmp_path):
+    folder = check_out(own_world.repository("zjd1988/rknn_backend"), tmp_path / "mine")
+    lists = folder / "CMakeLists.txt"
+    lists.write_text(lists.read_text() + GREEDY)
+    git(folder, "commit", "-q", "-a", "-m", "greedy")
+    work = tmp_path / "work"
+    outcome = own_world.build(work, *RKNN, "--source", f"rknn={folder}", "--jobs", "4")
+    assert outcome.code == 0, outcome.stderr
+    said = r"warning: \d\d-build-rknn: .* too little memory with 4 jobs; again with 2\n"
+    assert len(re.findall(said, outcome.stderr)) == 1, outcome.stderr
+    log = next((work / "logs").glob("*-build-rknn.log")).read_text()
+    first, mark, second = log.partition("--- tritonbuild: ")
+    assert mark, "both tries are in the log"
+    assert "FAILED: " in first
+    assert "FAILED: " not in second
+
+
 HOSTILE = {
     "command": "$(touch {mark})",
     "backquotes": "`touch {mark}`",
@@ -325,6 +351,22 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
+def kill_somewhere(
+    world, work: Path, dice: random.Random, longest: float, env: dict[str, str]
+) -> float:
+    """Kill a new build at a random moment at which it runs; return after how many seconds."""
+    while True:
+        child = start(world, work, env)
+        moment = dice.uniform(0.05, longest)
+        time.sleep(moment)
+        child.send_signal(signal.SIGKILL)
+        if child.wait() == -signal.SIGKILL:
+            return moment
+        # It was quicker than the one that was measured: nothing was killed.
+        shutil.rmtree(work.parent)
+        longest = moment
+
+
 @pytest.mark.timeout(1500)
 def test_kill_at_any_moment_and_again_makes_the_same_tree(world, tmp_path):
     """Killed 30 times at random moments of a build, each of which is then finished."""
@@ -336,27 +378,25 @@ def test_kill_at_any_moment_and_again_makes_the_same_tree(world, tmp_path):
     (shared / "ccache.conf").write_text(f"base_dir = {tmp_path}\nhash_dir = false\n")
     env = {"CCACHE_DIR": str(shared)}
     assert world.build(tmp_path / "first", *RKNN, env=env).code == 0
+    # With warm caches, as those that are killed have them.
     started = time.monotonic()
     assert world.build(tmp_path / "measured", *RKNN, env=env).code == 0
-    whole = time.monotonic() - started
-    expected = world.sums(tmp_path / "measured")
+    # Two at a time, because CMake keeps one core busy and no more: each takes longer then.
+    longest = 1.4 * (time.monotonic() - started)
+    expected = (tmp_path / "measured" / "manifest.json").read_bytes()
 
-    def kill_and_finish(number: int, part: float) -> None:
+    def kill_and_finish(number: int) -> None:
         work = tmp_path / f"killed-{number}" / "work"
-        which = f"seed {seed}, killed after {part:.2f} of the build"
-        child = start(world, work, env)
-        time.sleep(part * whole)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+        moment = kill_somewhere(world, work, dice, longest, env)
         deadline = time.monotonic() + 5
         while processes_in(work.parent) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert processes_in(work.parent) == [], which
+        said = f"seed {seed}, kill {number} after {moment:.2f} s"
+        assert processes_in(work.parent) == [], said
         again = world.build(work, *RKNN, env=env)
-        assert again.code == 0, f"{which}: {again.stderr}"
-        assert world.sums(work) == expected, which
+        assert again.code == 0, f"{said}: {again.stderr}"
+        assert (work / "manifest.json").read_bytes() == expected, said
         shutil.rmtree(work.parent)
 
-    # Two at a time, because CMake keeps one core busy and no more.
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(kill_and_finish, range(KILLS), [dice.uniform(0.01, 1) for _ in range(KILLS)]))
+        list(pool.map(kill_and_finish, range(KILLS)))
