@@ -114,6 +114,22 @@ def test_patches_stand_at_their_moment(patched, component, folder):
     assert command.argv == ("tritonbuild_edit", f"{folder}/a/b.txt", "2", "x", "y")
 
 
+@pytest.mark.parametrize("moment", ["fetch", "configure"])
+def test_another_patch_begins_with_files_that_the_old_one_has_not_touched(
+    patched, tmp_path, moment
+):
+    choice = {"components": ("identity", "rknn"), "layout": "work directory"}
+    before = make(patched, **choice)
+    path = tmp_path / "patches" / f"{moment}.yaml"
+    path.write_text(path.read_text().replace("new: y", "new: z"))
+    after = make(patched, **choice)
+    changed = {step.id for step in after.steps if step != before.find_step(step.id)}
+    assert changed == {
+        "check-patches",
+        f"{moment}-core", f"patch-core-{moment}", f"{moment}-rknn", f"patch-rknn-{moment}",
+    }  # fmt: skip
+
+
 def test_step_ids_differ_where_components_share_a_patch(patched):
     names = [step.id for step in make(patched, components=("core", "rknn")).steps]
     assert len(set(names)) == len(names)
