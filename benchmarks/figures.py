@@ -14,6 +14,7 @@ from tritonbuild.errors import BuildError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 Row = dict[str, object]
 
@@ -112,26 +113,37 @@ def time_call(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def time_command(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> float:
+def time_command(
+    argv: Sequence[str], *, env: Mapping[str, str | None] | None = None, cwd: Path | None = None
+) -> float:
     """Return the seconds that a command takes, from its start until it is reaped.
 
     Raises:
         BuildError: It failed; a failure is not a figure.
     """
     started = time.perf_counter()
-    run_command(argv, env=env)
+    run_command(argv, env=env, cwd=cwd)
     return time.perf_counter() - started
 
 
-def run_command(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> str:
+def run_command(
+    argv: Sequence[str], *, env: Mapping[str, str | None] | None = None, cwd: Path | None = None
+) -> str:
     """Run a command to its end and return what it wrote to stdout.
+
+    Args:
+        argv: Program and arguments.
+        env: Additions to the environment; None takes a variable away.
+        cwd: Working folder.
 
     Raises:
         BuildError: It failed; the message holds the end of what it said.
     """
+    changed = {**os.environ, **(env or {})}
     child = subprocess.Popen(
-        list(argv), env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        list(argv), env={name: value for name, value in changed.items() if value is not None},
+        cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
     )  # fmt: skip
     try:
         stdout, stderr = child.communicate()

@@ -7,6 +7,7 @@ sources take hours, and what is added does not grow with them.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,9 +17,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from figures import Aim, Row, Table, median, spread
+from figures import Aim, Row, Table, median, run_command, spread, time_command
 
+from tritonbuild import proc
 from tritonbuild.arch import Arch
+from tritonbuild.errors import BuildError, HostError
 from tritonbuild.executors.machine import SYSTEM_PATH
 from tritonbuild.stage.patchelf import get_patchelf
 
@@ -29,6 +32,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "upstream"))
 
 # The stand-in server does not serve gRPC.
 _TARGET = ("--board", "orangepi5b", "--set", "core.TRITON_ENABLE_GRPC=OFF", "--mirror", "standins")
+
+_CORE = ("--component", "core")
+
+# What another argument for rknn may make anew.
+_OF_RKNN = {
+    "sources", "check-patches", "configure-rknn", "build-rknn", "install-rknn", "assemble",
+    "verify",
+}  # fmt: skip
 
 # A gigabyte on stdout, of which tritonbuild keeps the end.
 _NOISE = (
@@ -53,33 +64,54 @@ class _Bench:
         )  # fmt: skip
         self.tritonbuild = options.tritonbuild
         self.jobs = str(os.cpu_count() or 1)
-        self.env = {
-            name: value for name, value in os.environ.items() if not name.startswith("GIT_")
-        } | {"TRITONBUILD_STATE_DIR": str(folder / "state"),
-             "TRITONBUILD_CACHE_DIR": str(folder / "cache")}  # fmt: skip
+        self.env: dict[str, str | None] = {
+            **{name: None for name in os.environ if name.startswith("GIT_")},
+            "TRITONBUILD_STATE_DIR": str(folder / "state"),
+            "TRITONBUILD_CACHE_DIR": str(folder / "cache"),
+        }
 
-    def run(self, *verb: str, cwd: Path | None = None) -> float:
-        """Run tritonbuild; return its wall time in seconds."""
-        return self._time([*self.tritonbuild, "-q", *verb], cwd or self.folder, self.env)
+    def build_argv(self, work: Path, *more: str) -> list[str]:
+        """Return the command that builds natively in a work directory."""
+        return [
+            *self.tritonbuild, "-q", "build", *self.target, "--executor", "native",
+            "--jobs", self.jobs, "--no-ccache", "--work-dir", str(work), *more,
+        ]  # fmt: skip
 
     def build(self, work: Path, *more: str) -> float:
-        """Build natively in a work directory."""
-        return self.run(
-            "build", *self.target, "--executor", "native", "--jobs", self.jobs, "--no-ccache",
-            "--work-dir", str(work), *more,
-        )  # fmt: skip
+        """Build natively in a work directory; return the seconds that it takes."""
+        return time_command(self.build_argv(work, *more), cwd=self.folder, env=self.env)
 
-    def render(self, folder: Path) -> Path:
+    def build_rknn_again(self, work: Path, number: int) -> float:
+        """Build with another argument for rknn; return the seconds that it takes.
+
+        Raises:
+            BuildError: Something else was made anew, too.
+        """
+        argv = self.build_argv(work, "--set", f"rknn.BENCH_ROUND={number}", "--json")
+        started = time.perf_counter()
+        said = run_command(argv, cwd=self.folder, env=self.env)
+        seconds = time.perf_counter() - started
+        steps = {step["name"][3:]: step["status"] for step in json.loads(said)["steps"]}
+        again = {name for name, status in steps.items() if status != "kept"}
+        if not {"configure-rknn", "build-rknn", "install-rknn"} <= again <= _OF_RKNN:
+            msg = f"another argument for rknn made anew: {', '.join(sorted(again))}"
+            raise BuildError(msg)
+        return seconds
+
+    def render(self, folder: Path, *more: str) -> Path:
         """Write the plain script of the same plan; return it."""
-        self.run(
-            "render", *self.target, "--os", "debian-12", "--jobs", self.jobs,
-            "--build-dir", str(folder / "server" / "build"), "--output", str(folder),
-        )  # fmt: skip
+        argv = [
+            *self.tritonbuild, "-q", "render", *self.target, "--os", "debian-12",
+            "--jobs", self.jobs, "--build-dir", str(folder / "server" / "build"),
+            "--output", str(folder), *more,
+        ]  # fmt: skip
+        run_command(argv, cwd=self.folder, env=self.env)
         return folder / "cmake_build"
 
-    def build_by_script(self, folder: Path) -> float:
+    def build_by_script(self, folder: Path, *more: str) -> float:
         """Run the plain script, with git and the archives redirected to the stand-ins."""
-        script = self.render(folder)
+        folder.mkdir()
+        script = self.render(folder, *more)
         text = script.read_text(encoding="utf-8")
         boost = "archives.boost.io"
         text = text.replace(f"https://{boost}/", f"file://{self.upstream}/archives/{boost}/")
@@ -95,37 +127,39 @@ class _Bench:
         env = {**self.env, "PATH": f"{tools}:{SYSTEM_PATH}", "GIT_CONFIG_COUNT": str(len(settings))}
         for number, (key, value) in enumerate(settings.items()):
             env |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
-        return self._time(["bash", str(script)], folder, env)
-
-    def _time(self, argv: list[str], cwd: Path, env: dict[str, str]) -> float:
-        started = time.monotonic()
-        done = subprocess.run(
-            argv, cwd=cwd, env=env, check=False, capture_output=True, text=True,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        if done.returncode != 0:
-            msg = f"{argv[0]} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-            raise AssertionError(msg)
-        return time.monotonic() - started
+        try:
+            return time_command(["bash", str(script)], cwd=folder, env=env)
+        finally:
+            shutil.rmtree(folder)
 
 
 def measure_source(options: Options) -> Table:
-    """Measure whole builds, builds with nothing or little to do, and memory."""
+    """Measure whole builds, builds with nothing or little to do, and memory.
+
+    Raises:
+        HostError: A program is missing that the stand-ins are made with.
+        BuildError: A build failed, or did what it should not.
+    """
+    for name in ("git", "g++", "cmake"):
+        if shutil.which(name, path=SYSTEM_PATH) is None:
+            msg = f"{name} is missing: it builds the stand-ins"
+            raise HostError(msg, hint="docs/stand-ins.md lists the packages")
     with tempfile.TemporaryDirectory(prefix="tritonbuild-bench-") as name:
         bench = _Bench(Path(name), options)
         return _measure(bench, options)
 
 
 def _measure(bench: _Bench, options: Options) -> Table:
-    plain, ours, nothing, one = [], [], [], []
-    for number in range(options.repeat_for(3)):
-        script_dir, work = bench.folder / f"plain-{number}", bench.folder / f"work-{number}"
-        script_dir.mkdir()
+    plain, ours, nothing, one, plain_core, core = [], [], [], [], [], []
+    script_dir, work = bench.folder / "plain", bench.folder / "work"
+    for number in range(1 if options.quick else options.repeat_for(3)):
         plain.append(bench.build_by_script(script_dir))
-        shutil.rmtree(script_dir)
         ours.append(bench.build(work))
         nothing.append(bench.build(work))
-        one.append(bench.build(work, "--set", f"rknn.BENCH_ROUND={number}"))
+        one.append(bench.build_rknn_again(work, number))
+        shutil.rmtree(work)
+        plain_core.append(bench.build_by_script(script_dir, *_CORE))
+        core.append(bench.build(work, *_CORE))
         shutil.rmtree(work)
     peak, base = _measure_memory(bench, quick=options.quick)
     rows: list[Row] = [
@@ -133,6 +167,8 @@ def _measure(bench: _Bench, options: Options) -> Table:
         _row("tritonbuild build, from empty", ours, plain),
         _row("the same again, nothing to do", nothing, plain),
         _row("the same with another argument for rknn", one, plain),
+        _row("bash cmake_build, the core alone", plain_core, plain_core),
+        _row("tritonbuild build, the core alone", core, plain_core),
     ]
     ratio = median(ours) / median(plain)
     return Table(
@@ -147,7 +183,8 @@ def _measure(bench: _Bench, options: Options) -> Table:
         notes=[
             (
                 "Both sides fetch from a folder, compile the same files with the same flags, and "
-                "run the same number of compilers; in tritonbuild's, components run side by side."
+                "run the same number of compilers; in tritonbuild's, components run side by side. "
+                "With the core alone there is nothing to run beside it."
             ),
             (
                 f"tritonbuild's own memory (VmHWM): {base:.1f} MiB in a build that prints little, "
@@ -178,19 +215,25 @@ def _peak_of(bench: _Bench, size: int) -> float:
     subprocess.run(["git", "clone", "-q", "-b", "r23.12", str(git), str(checkout)], check=True)
     lists = checkout / "CMakeLists.txt"
     lists.write_text(lists.read_text(encoding="utf-8") + _NOISE.format(size=size), encoding="utf-8")
-    argv = [
-        *bench.tritonbuild, "-q", "build", *bench.target, "--executor", "native",
-        "--component", "rknn", "--source", f"rknn={checkout}",
-        "--allow-dirty", "--no-ccache", "--work-dir", str(bench.folder / f"noise-{size}"),
-    ]  # fmt: skip
-    child = subprocess.Popen(argv, cwd=bench.folder, env=bench.env, stdin=subprocess.DEVNULL)
+    argv = bench.build_argv(
+        bench.folder / f"noise-{size}", "--component", "rknn", "--source", f"rknn={checkout}",
+        "--allow-dirty",
+    )  # fmt: skip
+    env = {**os.environ, **bench.env}
+    child = subprocess.Popen(
+        argv, cwd=bench.folder, env={name: value for name, value in env.items() if value},
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
     peak = 0.0
-    while child.poll() is None:
-        peak = max(peak, _read_peak(child.pid))
-        time.sleep(0.05)
+    try:
+        while child.poll() is None:
+            peak = max(peak, _read_peak(child.pid))
+            time.sleep(0.05)
+    finally:
+        proc.stop(child)
     if child.returncode != 0:
         msg = f"the build that prints {size} bytes failed with {child.returncode}"
-        raise AssertionError(msg)
+        raise BuildError(msg)
     return peak
 
 

@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from tritonbuild.executors.machine import SYSTEM_PATH
 from tritonbuild.paths import Workspace
 from tritonbuild.plan.model import read_plan
 
@@ -127,6 +128,32 @@ def test_two_folders_give_the_same_package(source_build, world, tmp_path):
         found = json.loads(packed.stdout)
         digests.add((found[0] if isinstance(found, list) else found)["sha256"])
     assert len(digests) == 1
+
+
+def test_rendered_script_alone_makes_the_same_tree(source_build, world, tmp_path):
+    """`bash cmake_build`, as render writes it: with make, one component after the other."""
+    folder = tmp_path / "by-hand"
+    executor = world.options.index("--executor")
+    options = (*world.options[:executor], *world.options[executor + 2 :])
+    rendered = world.run(
+        "render", *options, "--os", "debian-12", "--component", "rknn", "--build-dir",
+        folder / "server" / "build", "--output", folder, cwd=tmp_path, env=world.env,
+    )  # fmt: skip
+    assert rendered.code == 0, rendered.stderr
+    env = {
+        "HOME": str(tmp_path), "PATH": f"{source_build.root / 'tools'}:{SYSTEM_PATH}",
+        "GIT_CONFIG_COUNT": "1", "GIT_ALLOW_PROTOCOL": "file",
+        "GIT_CONFIG_KEY_0": f"url.file://{world.folder}/git/github.com/.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://github.com/",
+    }  # fmt: skip
+    done = subprocess.run(
+        ["bash", folder / "cmake_build"], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    tree = folder / "server" / "build" / "opt" / "tritonserver"
+    found = {str(path.relative_to(tree)) for path in tree.rglob("*") if not path.is_dir()}
+    others = ("backends/python/", "backends/onnxruntime/")
+    assert found == {name for name in world.sums(source_build.root) if not name.startswith(others)}
 
 
 def test_scripts_run_by_hand(source_build, copy_build):
