@@ -367,7 +367,7 @@ def kill_somewhere(
         longest = moment
 
 
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3000)
 def test_kill_at_any_moment_and_again_makes_the_same_tree(world, tmp_path):
     """Killed 30 times at random moments of a build, each of which is then finished."""
     seed = random.SystemRandom().randrange(1 << 30)
