@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -76,6 +77,24 @@ def test_mirrors_are_not_measured_where_nothing_is_fetched(world, built):
     outcome = world.build(ws.root, *options)
     assert "sources" not in find_again(world, outcome)
     assert "the nearest first" not in outcome.stderr
+
+
+def test_power_cut_while_it_compiled_leaves_nothing_half_written(world, built):
+    """As after a power cut: files with their names and times, and nothing in them."""
+    ws, sums = built
+    objects = sorted((ws.root / "build/rknn/build").rglob("*.[oa]"))
+    assert objects
+    for path in objects:
+        status = path.stat()
+        os.truncate(path, 0)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    next(ws.state_dir.glob("*-build-rknn.json")).unlink()
+    (ws.state_dir / "rknn.underway").write_text("the-boot-before build\n")
+    again = find_again(world, world.build(ws.root, *RKNN, "--json"))
+    assert {"configure-rknn", "build-rknn", "install-rknn"} <= again
+    assert not any(name.endswith("-core") or name == "fetch-rknn" for name in again)
+    assert world.sums(ws.root) == sums
+    assert not list(ws.state_dir.glob("*.underway"))
 
 
 def test_ccache_is_used_where_it_is_and_decides_nothing(world, built, require_or_skip):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tritonbuild.engine import build, memory
+from tritonbuild.console import terminal
+from tritonbuild.engine import build, durable, memory, source
 from tritonbuild.engine.build import BuildOptions, build_plan
 from tritonbuild.engine.jobs import JobPool
 from tritonbuild.engine.source import Outside, SourceRunner
 from tritonbuild.engine.toolchain import Toolchain
+from tritonbuild.errors import HostError
 from tritonbuild.executors.cgroup import MemoryReading
+from tritonbuild.executors.native import ScriptResult
 from tritonbuild.paths import Workspace
 from tritonbuild.plan.layout import SourceLayout
 from tritonbuild.plan.make import make_plan
@@ -73,6 +78,59 @@ def test_another_toolchain_compiles_anew_and_fetches_nothing(tmp_path, changes):
 def test_ccache_decides_nothing(tmp_path):
     with_it = replace(TOOLCHAIN, ccache=Path("/usr/bin/ccache"))
     assert list_inputs(tmp_path, toolchain=with_it) == list_inputs(tmp_path)
+
+
+# --- a lost machine ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def steps(tmp_path):
+    Workspace(tmp_path).make()
+    return {step.kind: step for step in make(tmp_path).steps if step.component == "rknn"}
+
+
+@pytest.mark.parametrize(
+    ("note", "spoilt"),
+    [
+        pytest.param(None, [], id="none"),
+        pytest.param("{boot} build\n", [], id="killed"),
+        pytest.param("another build\n", [StepKind.CONFIGURE], id="lost while it compiled"),
+        pytest.param("another patch\n", [StepKind.FETCH], id="lost while it patched"),
+        pytest.param("", [StepKind.FETCH, StepKind.CONFIGURE], id="the note was lost"),
+        pytest.param("\0" * 40, [StepKind.FETCH, StepKind.CONFIGURE], id="the note is garbage"),
+    ],
+)
+def test_what_was_worked_on_when_the_machine_was_lost_is_made_anew(tmp_path, steps, note, spoilt):
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    if note is not None:
+        (tmp_path / "state" / "rknn.underway").write_text(note.format(boot=boot))
+    ws = Workspace(tmp_path)
+    assert [kind for kind, step in steps.items() if durable.is_spoilt(ws, step)] == spoilt
+
+
+@pytest.mark.parametrize("ends", ["well", "with an error"])
+def test_only_while_a_step_works_it_is_noted(tmp_path, steps, monkeypatch, ends):
+    ws = Workspace(tmp_path)
+    runner = SourceRunner(make(tmp_path), ws, Outside(tmp_path), TOOLCHAIN, JobPool(1), ())
+    runner._lock = Lock()
+    seen = []
+
+    def run(*_, **__):
+        seen.append((tmp_path / "state" / "rknn.underway").read_text().split()[1:])
+        if ends != "well":
+            raise HostError(ends)
+        return ScriptResult(0, 1.0, killed_for_memory=False, tail="")
+
+    flushed = []
+    monkeypatch.setattr(source, "run_build_script", run)
+    monkeypatch.setattr(
+        os, "sync", lambda: flushed.append(ws.state_dir.joinpath("rknn.underway").exists())
+    )
+    with contextlib.suppress(HostError), terminal.step("x") as shown:
+        runner.run(steps[StepKind.BUILD], "14-build-rknn", {}, shown)
+    assert seen == [["build"]]
+    assert flushed[0] is True, "the disk first, then the note"
+    assert not (tmp_path / "state" / "rknn.underway").exists()
 
 
 def test_build_holds_jobs_back_while_memory_is_short(tmp_path, monkeypatch):

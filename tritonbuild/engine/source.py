@@ -17,6 +17,7 @@ import tritonbuild
 from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
 from tritonbuild.engine.diagnose import describe_step_failure
+from tritonbuild.engine.durable import flush, is_spoilt, note_end, note_start
 from tritonbuild.engine.progress import StepProgress
 from tritonbuild.engine.series import check_patches
 from tritonbuild.engine.state import read_durations
@@ -222,7 +223,8 @@ class SourceRunner:
             return bool(_list_tree(Path(str(step.details["tree"]))) == outputs.get("files"))
         if step.kind in (StepKind.FETCH, StepKind.CONFIGURE):
             mark = _read_mark(Path(str(step.details["folder"])))
-            return mark is not None and mark == outputs.get("mark")
+            is_same = mark is not None and mark == outputs.get("mark")
+            return is_same and not is_spoilt(self._ws, step)
         return True
 
     # --- doing it -----------------------------------------------------------------------------
@@ -230,7 +232,14 @@ class SourceRunner:
     def run(
         self, step: Step, name: str, needed: Mapping[str, Outputs], shown: RunningStep
     ) -> Outputs:
-        """Do a step."""
+        """Do a step; all that it left is on the disk then."""
+        outputs = self._do(step, name, needed, shown)
+        flush()
+        return outputs
+
+    def _do(
+        self, step: Step, name: str, needed: Mapping[str, Outputs], shown: RunningStep
+    ) -> Outputs:
         cache = self._outside.cache
         if step.kind is StepKind.ROOT:
             return {"root": str(make_step_root(step, name, self._ws, cache).folder)}
@@ -279,8 +288,12 @@ class SourceRunner:
         script = self._ws.scripts_dir / f"{name}.sh"
         log = self._ws.logs_dir / f"{name}.log"
         write_text(script, render_script(step, name, environment), executable=True)
-        with StepProgress(shown, expected_seconds=self._durations.get(step.id)) as progress:
-            result = self._execute(step, script, log, progress)
+        note_start(self._ws, step)
+        try:
+            with StepProgress(shown, expected_seconds=self._durations.get(step.id)) as progress:
+                result = self._execute(step, script, log, progress)
+        finally:
+            note_end(self._ws, step)
         if result.returncode != 0:
             self._note_failure(name, script, log, result)
             raise describe_step_failure(
