@@ -224,7 +224,6 @@ def test_killed_build_leaves_nothing_and_goes_on(arm64_world, emulated_build, tm
     undisturbed = arm64_world.sums(emulated_build.root)
     found = arm64_world.sums(work)
     assert "backends/rknn/libtriton_rknn.so" in found
-    # The note of what was built names the components.
     assert {path: undisturbed.get(path) for path in found} == found
 
 
