@@ -182,3 +182,24 @@ def test_ordinary_user_makes_a_root_of_their_own(need):
         assert (made / "root/lib/aarch64-linux-gnu/libc.so.6").exists()
         nobody = pwd.getpwnam("nobody").pw_uid
         assert all(path.lstat().st_uid == nobody for path in made.rglob("*"))
+
+
+def test_root_has_the_links_that_maintainer_scripts_would_set_up(shared_cache, tmp_path):
+    """And all links lead to the same files where the root is mounted as a sysroot."""
+    alternatives = {
+        "usr/bin/awk": "usr/bin/mawk",
+        "usr/bin/cc": "usr/bin/gcc",  # which is not in it
+    }
+    packages = ("mawk", "zlib1g-dev", "base-passwd")
+    spec = make_spec(packages=packages, bundled={}, alternatives=alternatives)
+    tree = make_root(spec, shared_cache, tmp_path / "root.log").tree
+    assert (tree / "usr/bin/awk").readlink() == Path("mawk")
+    assert not os.path.lexists(tree / "usr/bin/cc")
+    assert "root:" in (tree / "etc/passwd").read_text()
+    libz = tree / "usr/lib/aarch64-linux-gnu/libz.so"
+    assert libz.is_symlink()
+    assert libz.resolve().is_file()
+    for name in ("bin", "sbin", "lib"):
+        assert (tree / name).readlink() == Path("usr", name)
+    own = [path for path in tree.rglob("*") if path.is_symlink() and path.readlink().is_absolute()]
+    assert {str(path.readlink()).split("/")[1:3][-1] for path in own} == {"native"}

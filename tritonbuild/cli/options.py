@@ -115,7 +115,8 @@ Executor = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         help="Where a source build runs: native on this machine and for it, emulated in a root of "
-        "the board's system [native on a machine like the board, else emulated].",
+        "the board's system, cross with that root as a sysroot [native on a machine like the "
+        "board, else emulated].",
         autocompletion=_complete_executor,
     ),
 ]

@@ -23,7 +23,6 @@ from tritonbuild.doctor.system import (
     Sandbox,
     SubordinateIds,
 )
-from tritonbuild.plan.model import Executor
 from tritonbuild.recipe.fields import ProviderKind
 
 if TYPE_CHECKING:
@@ -73,13 +72,14 @@ def make_needs(
         work_dir: Where the build works.
         cache: Where downloads and roots are kept.
     """
-    is_emulated = plan.selection.executor is Executor.EMULATED
+    executor = plan.selection.executor
+    in_root = executor is not None and executor.is_for_board
     arch = Arch(plan.selection.arch)
-    running = _running_needs(arch, native, direct=direct and not is_emulated)
+    running = _running_needs(arch, native, direct=direct and not in_root)
     if plan.selection.provider is ProviderKind.WHEEL:
         return _wheel_needs(plan, running, is_root, work_dir, cache)
-    if is_emulated:
-        return _emulated_needs(plan, running, is_root, work_dir, cache)
+    if in_root:
+        return _root_needs(plan, running, is_root, work_dir, cache)
     return _source_needs(plan, native, work_dir)
 
 
@@ -129,7 +129,7 @@ def _wheel_needs(
     )
 
 
-def _emulated_needs(
+def _root_needs(
     plan: Plan, running: list[Need], is_root: bool, work_dir: Path, cache: Path
 ) -> tuple[Need, ...]:
     return (

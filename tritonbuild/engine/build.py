@@ -86,7 +86,7 @@ def _choose_executor(book: RecipeBook, request: Request) -> Executor:
 
 def _find_machine(book: RecipeBook, request: Request, *, cores: int, memory: int) -> Machine:
     """Return the machine that builds: this one, or one like the board with our cores and memory."""
-    if request.executor is Executor.EMULATED:
+    if request.executor is not None and request.executor.is_for_board:
         described = make_plan(book, request).machine
         assert described is not None
         return dataclasses.replace(described, cores=cores, memory=memory)

@@ -29,12 +29,12 @@ from tritonbuild.engine.systems import (
 )
 from tritonbuild.engine.toolchain import make_environment, read_epoch
 from tritonbuild.engine.verify import forget_check, is_tree_intact, verify_tree
-from tritonbuild.engine.workplace import get_build_root, make_workplace
+from tritonbuild.engine.workplace import get_root_of, make_workplace
 from tritonbuild.errors import SourceError
 from tritonbuild.executors.native import run_build_script, run_script
 from tritonbuild.executors.rootfs import find_root, root_spec_of
 from tritonbuild.paths import cache_dir, make_dir, write_text
-from tritonbuild.plan.model import Command, Executor, StepKind
+from tritonbuild.plan.model import Command, StepKind
 from tritonbuild.render.bash import format_functions
 from tritonbuild.render.script import render_script
 from tritonbuild.sources.lock import Lock, find_lock, format_lock, read_lock
@@ -401,8 +401,9 @@ class SourceRunner:
     ) -> tuple[SystemLibraries, dict[str, str], set[str]]:
         """Return what the tree is linked to, the versions of it, and what every image has."""
         arch = Arch(self._plan.selection.arch)
-        if self._plan.selection.executor is Executor.EMULATED:
-            root = get_build_root(self._plan, self._outside.cache)
+        executor = self._plan.selection.executor
+        if executor is not None and executor.is_for_board:
+            root = get_root_of(self._plan, "build-root", self._outside.cache)
             base = find_root(root_spec_of(self._plan.find_step("root")), self._outside.cache)
             system = SystemLibraries.from_root(root.tree, root.packages_path, arch)
             return system, root.read_versions(), set(base.read_versions() if base else ())

@@ -17,6 +17,7 @@ from tritonbuild.executors.compilers import (
 from tritonbuild.executors.rootfs import find_root, make_root, mmdebstrap_argv, root_spec_of
 from tritonbuild.executors.sandbox import Sandbox, check_emulation, check_sandbox
 from tritonbuild.paths import write_text
+from tritonbuild.plan.model import Executor
 
 if TYPE_CHECKING:
     from tritonbuild.executors.rootfs import Root, RootSpec
@@ -69,21 +70,22 @@ def make_step_compilers(
     assert root is not None, "the step before made it"
     sandbox = Sandbox(root.tree, qemu_cpu=plan.selection.qemu_cpu, network=False)
     check_sandbox(sandbox)
-    if Arch.native() is arch:
+    fall_back = _refuse if plan.selection.executor is Executor.CROSS else _fall_back
+    if Arch.native() is arch and plan.selection.executor is not Executor.CROSS:
         return {"compilers": None, "reason": "this machine runs the root's own"}
-    if not plan.selection.accelerate:
+    if not plan.selection.accelerate and plan.selection.executor is not Executor.CROSS:
         terminal.warning(f"--no-accelerate: {_COST}")
         return {"compilers": None, "reason": "--no-accelerate"}
     spec = compilers_spec_of(step, root, arch)
     if spec is None:
-        return _fall_back(f"there are no compilers for {arch} that run on this machine")
+        return fall_back(f"there are no compilers for {arch} that run on this machine")
     _write_script(spec.host, name, ws)
     try:
         compilers = make_compilers(spec, sandbox, cache, ws.logs_dir / f"{name}.log")
     except HostError as err:
-        return _fall_back(err.message)
+        return fall_back(err.message)
     if compilers.difference:
-        return _fall_back(f"{compilers.version} is not like the root's own: {compilers.difference}")
+        return fall_back(f"{compilers.version} is not like the root's own: {compilers.difference}")
     return {"compilers": str(compilers.folder)}
 
 
@@ -95,6 +97,10 @@ def are_step_compilers_there(plan: Plan, step: Step, folder: str | None, cache: 
     spec = compilers_spec_of(step, root, Arch(plan.selection.arch)) if root else None
     compilers = find_compilers(spec, cache) if spec else None
     return compilers is not None and str(compilers.folder) == folder
+
+
+def _refuse(reason: str) -> dict[str, Any]:
+    raise HostError(reason, hint="--executor emulated needs no cross compiler")
 
 
 def _fall_back(reason: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from tritonbuild.errors import HostError
 from tritonbuild.executors.compilers import BIN
 from tritonbuild.executors.machine import SYSTEM_PATH, find_program
 from tritonbuild.paths import make_dir, write_text
+from tritonbuild.plan.root import SYSROOT
+from tritonbuild.render.template import render_template
 from tritonbuild.stage.members import read_mtime
 
 if TYPE_CHECKING:
@@ -144,6 +146,58 @@ def make_root_toolchain(
     )
 
 
+def make_cross_toolchain(
+    plan: Plan, ws: Workspace, root: Root, tools: Root, compilers: Compilers, *, use_ccache: bool
+) -> Toolchain:
+    """Return the programs of a cross build, and write CMake's toolchain file.
+
+    Args:
+        plan: The plan.
+        ws: The work directory, which is mounted where the programs run.
+        root: The board's root, which is the sysroot.
+        tools: The root that the programs run in.
+        compilers: The cross compiler.
+        use_ccache: Use ccache.
+
+    Raises:
+        HostError: A program is missing.
+    """
+    folder = make_dir(ws.root / "tools")
+    for name in ("patchelf", "ninja"):
+        _copy(folder / name, _require(name))
+    (folder / "cmake").unlink(missing_ok=True)
+    versions = tools.read_versions()
+    write_make(folder, Path("/usr/bin/make"), versions.get("make", ""))
+    arch = Arch(plan.selection.arch)
+    multiarch = arch.to_multiarch()
+    text = render_template(
+        "toolchain/cross.cmake.j2",
+        {
+            "processor": arch.to_uname(),
+            "compilers": BIN,
+            "sysroot": SYSROOT,
+            "multiarch": multiarch,
+            "work_dir": ws.root,
+        },
+    )
+    packages = [root.read_versions(), versions]
+    digest = hashlib.sha256(json.dumps(packages, sort_keys=True).encode()).hexdigest()
+    pkg_config = [f"{SYSROOT}/usr/lib/{multiarch}/pkgconfig", f"{SYSROOT}/usr/share/pkgconfig"]
+    return Toolchain(
+        path=f"{folder}:{SYSTEM_PATH}",
+        compiler=compilers.version,
+        description=f"{compilers.version}; packages {digest}; {text}",
+        ccache=BIN / "ccache" if use_ccache else None,
+        file=_write_file(ws, text),
+        environment={
+            "CCACHE_DIR": str(CCACHE_DIR),
+            "QEMU_LD_PREFIX": str(SYSROOT),
+            "PKG_CONFIG_SYSROOT_DIR": str(SYSROOT),
+            "PKG_CONFIG_LIBDIR": ":".join(pkg_config),
+        },
+    )
+
+
 def _require(name: str) -> Path:
     program = find_program(name)
     if program is None:
@@ -171,10 +225,10 @@ def _read_make_version(make: Path | None) -> str:
     return found[1] if found else ""
 
 
-def _write_file(ws: Workspace) -> Path:
+def _write_file(ws: Workspace, text: str = _TOOLCHAIN) -> Path:
     file = ws.root / "toolchain.cmake"
-    if not file.is_file() or file.read_text(encoding="utf-8") != _TOOLCHAIN:
-        write_text(file, _TOOLCHAIN)
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        write_text(file, text)
     return file
 
 

@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING
 
 from tritonbuild import proc
 from tritonbuild.arch import Arch
-from tritonbuild.engine.toolchain import CCACHE_DIR, make_root_toolchain, make_toolchain
+from tritonbuild.engine.toolchain import (
+    CCACHE_DIR,
+    make_cross_toolchain,
+    make_root_toolchain,
+    make_toolchain,
+)
 from tritonbuild.errors import HostError
 from tritonbuild.executors.compilers import compilers_spec_of, find_compilers
 from tritonbuild.executors.rootfs import HOST_PROGRAMS, find_root, root_spec_of
 from tritonbuild.executors.sandbox import DIRECT, Sandbox
 from tritonbuild.paths import make_dir, write_text
 from tritonbuild.plan.model import Executor
+from tritonbuild.plan.root import SYSROOT
 
 if TYPE_CHECKING:
     from tritonbuild.engine.toolchain import Toolchain
@@ -71,9 +77,15 @@ def make_workplace(plan: Plan, ws: Workspace, cache: Path, *, use_ccache: bool) 
     sandbox = find_sandbox(plan, ws, cache)
     if sandbox.root is None:
         return Workplace(sandbox, make_toolchain(plan, ws, use_ccache=use_ccache))
-    root = get_build_root(plan, cache)
+    root = get_root_of(plan, "build-root", cache)
     compilers = find_plan_compilers(plan, root, cache)
-    return Workplace(sandbox, make_root_toolchain(plan, ws, root, compilers, use_ccache=use_ccache))
+    if plan.selection.executor is Executor.CROSS:
+        assert compilers is not None, "the step that brings them refuses to do without"
+        tools = get_root_of(plan, "tools-root", cache)
+        toolchain = make_cross_toolchain(plan, ws, root, tools, compilers, use_ccache=use_ccache)
+    else:
+        toolchain = make_root_toolchain(plan, ws, root, compilers, use_ccache=use_ccache)
+    return Workplace(sandbox, toolchain)
 
 
 def find_sandbox(plan: Plan, ws: Workspace, cache: Path) -> Sandbox:
@@ -82,27 +94,31 @@ def find_sandbox(plan: Plan, ws: Workspace, cache: Path) -> Sandbox:
     Raises:
         HostError: The root is not there.
     """
-    if plan.selection.executor is not Executor.EMULATED:
+    executor = plan.selection.executor
+    if executor is None or not executor.is_for_board:
         return DIRECT
-    root = get_build_root(plan, cache)
+    root = get_root_of(plan, "build-root", cache)
+    inside = get_root_of(plan, "tools-root", cache) if executor is Executor.CROSS else root
     compilers = find_plan_compilers(plan, root, cache)
     here = PurePosixPath(ws.root)
-    sandbox = Sandbox(root.tree, qemu_cpu=plan.selection.qemu_cpu, folder=here, network=False)
+    sandbox = Sandbox(inside.tree, qemu_cpu=plan.selection.qemu_cpu, folder=here, network=False)
     sandbox = sandbox.with_bind(ws.root, here, writable=True)
     # The build's own repositories take their objects from there.
     objects, compiled = make_dir(cache / "git"), make_dir(cache / "ccache")
     sandbox = sandbox.with_bind(objects, PurePosixPath(objects))
     sandbox = sandbox.with_bind(compiled, CCACHE_DIR, writable=True)
+    if executor is Executor.CROSS:
+        sandbox = sandbox.with_bind(root.tree, SYSROOT)
     return sandbox.with_bind(compilers.tree, HOST_PROGRAMS) if compilers else sandbox
 
 
-def get_build_root(plan: Plan, cache: Path) -> Root:
-    """Return the root that a plan's scripts run in.
+def get_root_of(plan: Plan, step_id: str, cache: Path) -> Root:
+    """Return the root that a step of a plan unpacked.
 
     Raises:
         HostError: It is not there.
     """
-    root = find_root(root_spec_of(plan.find_step("build-root")), cache)
+    root = find_root(root_spec_of(plan.find_step(step_id)), cache)
     if root is None:
         msg = f"the root of {plan.selection.os} that the scripts run in is not there"
         raise HostError(msg, hint="run `tritonbuild build` again: it makes it anew")
@@ -113,5 +129,6 @@ def find_plan_compilers(plan: Plan, root: Root, cache: Path) -> Compilers | None
     """Return the host's compilers for a root; None where its own are used."""
     step = plan.find_step("compilers")
     spec = compilers_spec_of(step, root, Arch(plan.selection.arch))
-    compilers = find_compilers(spec, cache) if spec and plan.selection.accelerate else None
+    wanted = plan.selection.accelerate or plan.selection.executor is Executor.CROSS
+    compilers = find_compilers(spec, cache) if spec and wanted else None
     return compilers if compilers and compilers.difference is None else None

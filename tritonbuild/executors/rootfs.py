@@ -23,6 +23,7 @@ from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
 from tritonbuild.errors import HostError, SourceError, UnreachableError
 from tritonbuild.paths import make_dir, write_text
+from tritonbuild.plan.root import BUILD_MACHINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -32,12 +33,12 @@ if TYPE_CHECKING:
     from tritonbuild.plan.model import Step
 
 # Counts up when a root of the same packages would come out differently.
-_ROOT_VERSION = 3
+_ROOT_VERSION = 4
 
 # Folders that a sandbox mounts something on; a read-only root cannot get them later.
 _MOUNT_POINTS = (
     "opt/tritonserver", "opt/native", "models", "proc", "sys", "dev", "tmp", "run", "root",
-    "var/cache/ccache",
+    "sysroot", "var/cache/ccache",
 )  # fmt: skip
 
 # /bin and the like are links, as on every system that is installed today.
@@ -81,6 +82,7 @@ class RootSpec:
         alternatives: Links that maintainer scripts would set up, and what each leads to; those
             that would lead nowhere are left out.
         essential: Whether the Essential packages are in it.
+        links: More links, wherever they lead: something may be mounted there.
     """
 
     distribution: str
@@ -91,6 +93,7 @@ class RootSpec:
     mirror: str | None
     alternatives: Mapping[str, str] = field(default_factory=dict)
     essential: bool = True
+    links: Mapping[str, str] = field(default_factory=dict)
 
     def with_packages(self, packages: Collection[str]) -> RootSpec:
         """Return a root with more packages, and nothing taken out of it; itself if it has them."""
@@ -113,12 +116,18 @@ def root_spec_of(step: Step) -> RootSpec:
     return RootSpec(
         distribution=details["distribution"],
         suite=details["suite"],
-        arch=details["arch"],
+        arch=_find_arch(details["arch"]),
         packages=tuple(details["packages"]),
         bundled={name: tuple(libs) for name, libs in details["bundled"].items()},
         mirror=details["mirror"],
         alternatives=dict(details["alternatives"]),
+        links=dict(details.get("links", {})),
     )
+
+
+def _find_arch(name: str) -> str:
+    native = Arch.native()
+    return native.value if name == BUILD_MACHINE and native else name
 
 
 @dataclass(frozen=True)
@@ -272,9 +281,26 @@ def _configure(spec: RootSpec, tree: Path) -> None:
         # Not followed: an absolute target is one inside the root.
         if os.path.lexists(tree / target):
             _link(tree / link, PurePosixPath("/") / target)
+    _make_links_relative(tree)
+    for link, target in spec.links.items():
+        _link(tree / link, PurePosixPath(target))
     if spec.arch != _HOST.value:
         for name in (f"usr/lib64/{_HOST.to_loader()}", f"usr/lib/{_HOST.to_multiarch()}"):
             _link(tree / name, HOST_PROGRAMS / name)
+
+
+def _make_links_relative(tree: Path) -> None:
+    """Let links lead to the same files wherever the root is mounted, as a sysroot is.
+
+    zlib1g-dev's libz.so, for one, leads to /lib/<triplet>/libz.so.1.
+    """
+    for folder, names, files in os.walk(tree):
+        here = PurePosixPath("/") / Path(folder).relative_to(tree)
+        for name in (*names, *files):
+            path = Path(folder) / name
+            if path.is_symlink() and (target := path.readlink()).is_absolute():
+                path.unlink()
+                path.symlink_to(os.path.relpath(target, here))
 
 
 def _link(path: Path, target: PurePosixPath) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tritonbuild.errors import UsageError
 from tritonbuild.plan.model import Executor, Step, StepKind
 from tritonbuild.plan.packages import packages_of, runtime_packages_of
-from tritonbuild.plan.root import plan_build_root, plan_compilers, plan_root
+from tritonbuild.plan.root import plan_build_root, plan_compilers, plan_root, plan_tools_root
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ def frame_stages(
         stages: Their steps.
 
     Raises:
-        UsageError: A component needs Docker, which the root of an emulated build does not have.
+        UsageError: A component needs Docker, which builds in roots do not have.
     """
     systems = _plan_systems(book, selection)
     if systems:
@@ -47,20 +47,27 @@ def frame_stages(
 def _check_docker(parts: Sequence[Part]) -> None:
     for part in parts:
         if part.variant and part.variant.needs_docker:
-            msg = f"this way to build {part.name} calls docker, which an emulated build has not"
+            msg = f"this way to build {part.name} calls docker, which a build in a root has not"
             hint = f"leave --variant {part.name} out, or build with --executor native"
             raise UsageError(msg, hint=hint)
 
 
 def _plan_systems(book: RecipeBook, selection: Selection) -> tuple[Step, ...]:
-    """Return the steps that unpack what an emulated build runs in; none for a native one."""
-    if selection.executor is not Executor.EMULATED:
+    """Return the steps that unpack what a build for the board runs in; none for a native one."""
+    if not _is_for_board(selection):
         return ()
+    packages = packages_of(book, selection)
+    is_cross = selection.executor is Executor.CROSS
     return (
         plan_root(book, selection),
-        plan_build_root(book, selection, packages_of(book, selection)),
+        plan_build_root(book, selection, packages),
+        *([plan_tools_root(book, selection, packages)] if is_cross else []),
         plan_compilers(book, selection),
     )
+
+
+def _is_for_board(selection: Selection) -> bool:
+    return selection.executor is not None and selection.executor.is_for_board
 
 
 def _plan_sources(parts: Sequence[Part]) -> tuple[Step, Step]:
@@ -122,7 +129,7 @@ def _plan_tree(book: RecipeBook, selection: Selection, parts: Sequence[Part]) ->
         "check every ELF file of the tree against the system that it was built for",
         "a library that is missing or too new would be found on the board only",
         needs=(assemble.id,),
-        after=("root", "build-root") if selection.executor is Executor.EMULATED else (),
+        after=("root", "build-root") if _is_for_board(selection) else (),
         details={
             "arch": selection.arch,
             "glibc": system.glibc,

@@ -28,6 +28,13 @@ class Executor(str, Enum):
     """On this machine, for this machine."""
     EMULATED = "emulated"
     """In a root of the board's system, under QEMU where its architecture is another one."""
+    CROSS = "cross"
+    """In a root of the board's system for this machine's architecture, with a cross compiler."""
+
+    @property
+    def is_for_board(self) -> bool:
+        """Whether what is built is for the board, whatever machine builds it."""
+        return self is not Executor.NATIVE
 
     def __str__(self) -> str:
         return self.value

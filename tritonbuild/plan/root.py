@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from tritonbuild.arch import Arch
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 _TOOLS = (
     "build-essential", "ca-certificates", "ccache", "cmake", "git", "ninja-build", "python3-dev"
 )  # fmt: skip
+
+
+# Where the board's root is mounted beside the programs of a cross build.
+SYSROOT = PurePosixPath("/sysroot")
+# In the place of an architecture: that of whatever machine builds.
+BUILD_MACHINE = "build-machine"
+# Packages without -dev that are there for what is built, not for what builds.
+_LIBRARIES = ("python3-numpy",)
 
 
 def plan_root(book: RecipeBook, selection: Selection) -> Step:
@@ -52,6 +61,38 @@ def plan_build_root(book: RecipeBook, selection: Selection, packages: Iterable[s
         why="scripts run there as they would on the board",
         details=_describe_root(book, selection, system, every, {}),
     )
+
+
+def plan_tools_root(book: RecipeBook, selection: Selection, packages: Iterable[str]) -> Step:
+    """Return the step that unpacks the board's system for the machine that builds: its programs.
+
+    Args:
+        book: The recipes.
+        selection: What is built.
+        packages: Debian packages of the build; those that are not libraries are programs.
+    """
+    system = book.operating_system(selection.os)
+    programs = {name for name in packages if not name.endswith("-dev") and name not in _LIBRARIES}
+    tools = {name for name in _TOOLS if not name.endswith("-dev")}
+    multiarch = Arch(selection.arch).to_multiarch()
+    # The cross compiler itself is mounted; its assembler's libraries are looked for here.
+    tools.add(f"binutils-{multiarch.replace('_', '-')}")
+    every = sorted({*system.base_packages, *tools, *programs})
+    details = _describe_root(book, selection, system, every, {})
+    # The cross compiler looks for these where the board's system has them.
+    links = {
+        f"{folder}/{multiarch}": f"{SYSROOT}/{folder}/{multiarch}"
+        for folder in ("usr/lib/gcc", "usr/include")
+    }
+    return Step(
+        id="tools-root",
+        kind=StepKind.ROOT,
+        title=f"unpack {system.summary} for this machine, with what builds",
+        why="the programs that build are those of the board's system, at this machine's speed",
+        details=details | {"arch": BUILD_MACHINE, "links": links, "alternatives": {
+            link: target for link, target in system.alternatives.items() if "{" not in link
+        }},
+    )  # fmt: skip
 
 
 def plan_compilers(book: RecipeBook, selection: Selection) -> Step:

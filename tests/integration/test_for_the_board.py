@@ -1,9 +1,10 @@
-"""Builds for an arm64 board on another machine: in its root, with compilers that run natively."""
+"""Builds for an arm64 board on another machine: in its root, or with a cross compiler."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from tritonbuild import proc
+from tritonbuild.arch import Arch
 from tritonbuild.engine.systems import make_step_compilers
 from tritonbuild.executors.compilers import BIN, Compilers
 from tritonbuild.executors.rootfs import HOST_PROGRAMS, Root
@@ -33,6 +35,16 @@ def emulated_build(arm64_world, tmp_path_factory) -> Workspace:
     outcome = arm64_world.build(work, timeout=900)
     assert outcome.code == 0, outcome.stderr
     assert "run under QEMU" not in outcome.stderr, "the host's compilers did the work"
+    return Workspace(work)
+
+
+@pytest.fixture(scope="module")
+def cross_build(arm64_world, emulated_build, tmp_path_factory) -> Workspace:
+    """The same with a cross compiler, after the emulated one: they share roots and compilers."""
+    work = tmp_path_factory.mktemp("cross-build") / "work"
+    world = replace(arm64_world, executor=("--executor", "cross", "--os", "debian-12"))
+    outcome = world.build(work, timeout=900)
+    assert outcome.code == 0, outcome.stderr
     return Workspace(work)
 
 
@@ -93,6 +105,58 @@ def read_dynamic(file: Path) -> list[str]:
     found = [line.split(None, 2)[1:] for line in said.stdout.splitlines()
              if any(tag in line for tag in tags)]  # fmt: skip
     return sorted(" ".join(each) for each in found if "ld-linux" not in each[1])
+
+
+def test_cross_build_gives_the_same_bytes(cross_build, emulated_build, arm64_world):
+    assert arm64_world.sums(cross_build.root) == arm64_world.sums(emulated_build.root)
+    installs = [read_json(ws.verify_path)["to_install"] for ws in (cross_build, emulated_build)]
+    assert installs[0] == installs[1]
+
+
+PROJECT = """\
+cmake_minimum_required(VERSION 3.18)
+project(probe C CXX)
+include(CheckCSourceRuns)
+check_c_source_runs("int main(void) { return sizeof(long) != 8; }" RUNS)
+if(NOT RUNS)
+  message(FATAL_ERROR "try_run does not run")
+endif()
+find_package(ZLIB REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(ARCHIVE REQUIRED libarchive)
+find_program(GIT git REQUIRED)
+find_library(HOSTS_ONLY NAMES opcodes-2.40-arm64)
+if(HOSTS_ONLY)
+  message(FATAL_ERROR "a library of this machine is found: ${HOSTS_ONLY}")
+endif()
+message(STATUS "zlib ${ZLIB_LIBRARIES} archive ${ARCHIVE_LIBRARY_DIRS} git ${GIT}")
+message(STATUS "for ${CMAKE_SYSTEM_PROCESSOR}, cross ${CMAKE_CROSSCOMPILING}")
+file(WRITE ${CMAKE_BINARY_DIR}/generator.cc
+  "#include <iostream>\nint main() { std::cout << \"int main() { return 0; }\"; }\n")
+add_executable(generator ${CMAKE_BINARY_DIR}/generator.cc)
+add_custom_command(OUTPUT made.cc COMMAND generator > made.cc)
+add_executable(made ${CMAKE_BINARY_DIR}/made.cc)
+target_link_libraries(made PRIVATE ZLIB::ZLIB)
+"""
+
+
+def test_cross_build_sees_the_boards_libraries_and_runs_what_it_makes(cross_build, arm64_world):
+    project = cross_build.root / "probe"
+    project.mkdir()
+    (project / "CMakeLists.txt").write_text(PROJECT)
+    try:
+        done = arm64_world.run(
+            "shell", "build-rknn", "--work-dir", cross_build.root, "--", "sh", "-ec",
+            'cmake -S "$0" -B "$0/b" && ninja -C "$0/b" && "$0/b/made" && uname -m', project,
+            cwd=cross_build.root, timeout=300,
+        )  # fmt: skip
+    finally:
+        shutil.rmtree(project)
+    assert done.code == 0, done.stdout + done.stderr
+    assert "zlib /sysroot/usr/lib/aarch64-linux-gnu/libz.so " in done.stdout
+    assert "git /usr/bin/git" in done.stdout
+    assert "for aarch64, cross TRUE" in done.stdout
+    assert done.stdout.endswith("x86_64\n") or Arch.native() is Arch.ARM64
 
 
 def test_nothing_is_done_again(emulated_build, arm64_world):
