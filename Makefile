@@ -30,7 +30,7 @@ endif
 
 .PHONY: help
 help: ## say what there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: demo
 demo: deps ## build an arm64 Triton from wheels and see it answer
@@ -43,6 +43,17 @@ demo: deps ## build an arm64 Triton from wheels and see it answer
 	@echo "  tritonbuild smoke --json               the same checks for a script"
 	@echo "  tritonbuild plan --board orangepi5b    what a build from source would do, and why"
 	@echo "  tritonbuild list                       other boards, releases and components"
+
+# The source path as a whole, where upstream's repositories cannot be reached: docs/stand-ins.md.
+STANDINS := build/standins
+STANDIN_ORT := $(STANDINS)/archives/github.com/microsoft/onnxruntime/releases/download/v1.16.3
+.PHONY: demo-source
+demo-source: deps test-deps ## build stand-ins of Triton for arm64 from source, see it answer
+	$(BIN)/python tests/upstream/materialise.py --machine aarch64 $(STANDINS)
+	$(BIN)/tritonbuild build --board orangepi5b --os debian-12 --executor emulated \
+		--recipes $(STANDINS)/recipes --mirror standins --set core.TRITON_ENABLE_GRPC=OFF \
+		--archive onnxruntime=$(STANDIN_ORT)/onnxruntime-linux-aarch64-1.16.3.tgz
+	$(BIN)/tritonbuild smoke
 
 # What is ready in its own time shares the cores, the longest first. Emulated servers come one after
 # the other: side by side they meet their time limits now and then.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from commands import measure_commands
+from executors import measure_executors
 from figures import Options, Table
 from inference import measure_inference
 from machine import describe_machine
@@ -37,6 +38,7 @@ MEASUREMENTS: dict[str, Callable[[Options], Table]] = {
     "start": measure_start,
     "inference": measure_inference,
     "source": measure_source,
+    "executors": measure_executors,
 }
 
 # Version of what --json writes.
