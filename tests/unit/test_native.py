@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -23,6 +23,7 @@ from tritonbuild.errors import HostError
 from tritonbuild.executors import native
 from tritonbuild.executors.cgroup import count_oom_kills
 from tritonbuild.executors.native import MARK, MemorySigns, run_build_script, run_script
+from tritonbuild.executors.sandbox import Sandbox, check_sandbox
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -453,6 +454,23 @@ def test_other_failures_are_not_tried_again(tmp_path):
         )
     assert (result.returncode, result.killed_for_memory) == (2, False)
     assert (tmp_path / "runs").read_text() == "run\n"
+
+
+def test_tokens_reach_a_root_wherever_their_pipe_is(tmp_path, require_or_skip):
+    """With a letter that MAKEFLAGS cannot hold it is in /tmp, which a root has of its own."""
+    require_or_skip(shutil.which("bwrap"), "bubblewrap makes sandboxes")
+    work = tmp_path / "ü"
+    work.mkdir()
+    script = work / "s.sh"
+    script.write_text('pipe=${MAKEFLAGS##*fifo:}; [ -p "$pipe" ] && [ -w "$pipe" ]')
+    place = Sandbox(Path("/")).with_bind(work, PurePosixPath(work), writable=True)
+    check_sandbox(place)
+    with JobPool(2, work) as pool:
+        assert work not in pool.fifo.parents
+        result = run_build_script(
+            script, log=work / "b.log", pool=pool, jobs=2, progress=Notes(), sandbox=place
+        )
+    assert result.returncode == 0, result.tail
 
 
 def test_success_is_a_success_whatever_was_printed(run):

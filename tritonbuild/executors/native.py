@@ -9,7 +9,7 @@ import signal
 import time
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 from tritonbuild import proc
@@ -152,6 +152,9 @@ def run_build_script(
         KeyboardInterrupt: Everything is being stopped.
     """
     env = {**(environment or {}), **pool.environment()}
+    # It need not be in the work directory, which is all that a root has of this machine.
+    tokens = pool.fifo.parent
+    sandbox = sandbox.with_bind(tokens, PurePosixPath(tokens), writable=True)
 
     def run(count: int, *, again: bool = False) -> ScriptResult:
         with pool.implicit(lambda: progress.note("waits for a free job")), pool.limited(count):
