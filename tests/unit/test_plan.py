@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tritonbuild.plan.layout import SourceLayout
 from tritonbuild.plan.make import make_plan
-from tritonbuild.plan.model import Command, Request, Setting, Step, StepKind, key_of, key_parts_of
+from tritonbuild.plan.model import (
+    Command,
+    Executor,
+    Request,
+    Setting,
+    Step,
+    StepKind,
+    key_of,
+    key_parts_of,
+)
 from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import RecipeBook
 
@@ -85,6 +96,19 @@ def test_order_and_repetition_of_components_do_not_matter(book):
         for names in (("python", "core", "python"), ("core", "python"))
     ]
     assert plans[0] == plans[1] == ("core", "python")
+
+
+@pytest.mark.parametrize(("mirror", "host"), [("upstream", "archive.ubuntu.com"), ("cn", "aliyun")])
+def test_programs_of_the_building_machine_come_from_ubuntus_archive_for_it(book, mirror, host):
+    """Ubuntu's archive for arm64 has no packages for amd64."""
+    request = Request("orangepi5b", os="ubuntu-22.04", executor=Executor.CROSS, mirror=mirror)
+    plan = make_plan(book, request, layout=SourceLayout.of_work_dir(PurePosixPath("/w")))
+    for step in ("tools-root", "compilers"):
+        address = str(plan.find_step(step).details["mirror"])
+        assert host in address
+        assert address.endswith("/ubuntu")
+    for step in ("root", "build-root"):
+        assert str(plan.find_step(step).details["mirror"]).endswith("/ubuntu-ports")
 
 
 def test_mirror_decides_where_pip_and_apt_look(book):

@@ -26,6 +26,8 @@ _TOOLS = (
 SYSROOT = PurePosixPath("/sysroot")
 # In the place of an architecture: that of whatever machine builds.
 BUILD_MACHINE = "build-machine"
+# Only for this one does Debian have cross compilers that are taken.
+_HOST = Arch.AMD64
 # Packages without -dev that are there for what is built, not for what builds.
 _LIBRARIES = ("python3-numpy",)
 
@@ -79,6 +81,7 @@ def plan_tools_root(book: RecipeBook, selection: Selection, packages: Iterable[s
     tools.add(f"binutils-{multiarch.replace('_', '-')}")
     every = sorted({*system.base_packages, *tools, *programs})
     details = _describe_root(book, selection, system, every, {})
+    details["mirror"] = _find_archive(book, selection, system, _HOST)
     # The cross compiler looks for these where the board's system has them.
     links = {
         f"{folder}/{multiarch}": f"{SYSROOT}/{folder}/{multiarch}"
@@ -110,7 +113,7 @@ def plan_compilers(book: RecipeBook, selection: Selection) -> Step:
             "distribution": system.distribution,
             "suite": system.suite,
             "gcc": system.gcc.partition(".")[0],
-            "mirror": _find_archive(book, selection, system),
+            "mirror": _find_archive(book, selection, system, _HOST),
         },
     )
 
@@ -129,7 +132,7 @@ def _describe_root(
         "arch": selection.arch,
         "packages": list(packages),
         "bundled": {name: list(libraries) for name, libraries in bundled.items()},
-        "mirror": _find_archive(book, selection, system),
+        "mirror": _find_archive(book, selection, system, Arch(selection.arch)),
         "alternatives": {
             link.replace("{multiarch}", multiarch): target.replace("{multiarch}", multiarch)
             for link, target in system.alternatives.items()
@@ -137,8 +140,11 @@ def _describe_root(
     }
 
 
-def _find_archive(book: RecipeBook, selection: Selection, system: OperatingSystem) -> str | None:
+def _find_archive(
+    book: RecipeBook, selection: Selection, system: OperatingSystem, arch: Arch
+) -> str | None:
     """Return the address of the distribution's archive; None for what mmdebstrap knows."""
     if selection.mirror not in book.names("mirrors"):  # `auto` measures hosts of sources
         return None
-    return book.mirror(selection.mirror).apt.get(system.distribution)
+    apart = system.distribution == "ubuntu" and arch is Arch.AMD64
+    return book.mirror(selection.mirror).apt.get("ubuntu-amd64" if apart else system.distribution)

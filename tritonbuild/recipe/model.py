@@ -267,8 +267,8 @@ class Mirror(Recipe):
     """git addresses."""
     archives: tuple[Rewrite, ...] = ()
     """Tarballs; checksums stay as they are."""
-    apt: dict[Literal["debian", "ubuntu"], AptAddress] = {}
-    """Archive address of each distribution."""
+    apt: dict[Literal["debian", "ubuntu", "ubuntu-amd64"], AptAddress] = {}
+    """Archive address of each distribution; Ubuntu keeps amd64 in another one than arm64."""
     pypi: IndexAddress | None = None
     """Simple index for pip; the user's own pip configuration holds where this is left out."""
     images: tuple[ImageRewrite, ...] = ()
