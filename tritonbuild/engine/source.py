@@ -32,7 +32,6 @@ from tritonbuild.engine.verify import forget_check, is_tree_intact, verify_tree
 from tritonbuild.engine.workplace import get_root_of, make_workplace
 from tritonbuild.errors import SourceError
 from tritonbuild.executors.native import run_build_script, run_script
-from tritonbuild.executors.rootfs import find_root, root_spec_of
 from tritonbuild.paths import cache_dir, make_dir, write_text
 from tritonbuild.plan.model import Command, StepKind
 from tritonbuild.render.bash import format_functions
@@ -404,9 +403,9 @@ class SourceRunner:
         executor = self._plan.selection.executor
         if executor is not None and executor.is_for_board:
             root = get_root_of(self._plan, "build-root", self._outside.cache)
-            base = find_root(root_spec_of(self._plan.find_step("root")), self._outside.cache)
+            base = get_root_of(self._plan, "root", self._outside.cache)
             system = SystemLibraries.from_root(root.tree, root.packages_path, arch)
-            return system, root.read_versions(), set(base.read_versions() if base else ())
+            return system, root.read_versions(), set(base.read_versions())
         record = self._ws.root / "system.json"
         system = read_host_libraries(arch, record)
         packages = json.loads(record.read_text(encoding="utf-8"))["packages"]

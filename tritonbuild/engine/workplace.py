@@ -120,7 +120,7 @@ def get_root_of(plan: Plan, step_id: str, cache: Path) -> Root:
     """
     root = find_root(root_spec_of(plan.find_step(step_id)), cache)
     if root is None:
-        msg = f"the root of {plan.selection.os} that the scripts run in is not there"
+        msg = f"the root of {plan.selection.os} that step {step_id} unpacked is not there"
         raise HostError(msg, hint="run `tritonbuild build` again: it makes it anew")
     return root
 
