@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from tritonbuild import proc
-from tritonbuild.arch import Arch
 from tritonbuild.engine.systems import make_step_compilers
 from tritonbuild.executors.compilers import BIN, Compilers
 from tritonbuild.executors.rootfs import HOST_PROGRAMS, Root
@@ -156,7 +155,7 @@ def test_cross_build_sees_the_boards_libraries_and_runs_what_it_makes(cross_buil
     assert "zlib /sysroot/usr/lib/aarch64-linux-gnu/libz.so " in done.stdout
     assert "git /usr/bin/git" in done.stdout
     assert "for aarch64, cross TRUE" in done.stdout
-    assert done.stdout.endswith("x86_64\n") or Arch.native() is Arch.ARM64
+    assert done.stdout.endswith("x86_64\n")
 
 
 def test_nothing_is_done_again(emulated_build, arm64_world):
@@ -208,7 +207,8 @@ def test_other_compilers_are_not_used_and_the_cost_is_said(step_of, tmp_path, ca
     ws.make()
     outputs = make_step_compilers(plan, other, "03-compilers", ws, cache_dir())
     assert outputs["compilers"] is None
-    assert "it is another version there" in (said := capsys.readouterr().err) or "has no" in said
+    said = capsys.readouterr().err
+    assert "the root has no /usr/lib/gcc/aarch64-linux-gnu/11" in said
     assert "takes some eight times as long" in said
 
 

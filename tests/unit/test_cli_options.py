@@ -27,6 +27,14 @@ WRONG = {
         (*PLAN, "--from", "wheel", "--executor", "native"),
         "--executor does not go with --from wheel: nothing is compiled",
     ),
+    "no-accelerate-with-cross": (
+        (*PLAN, "--executor", "cross", "--no-accelerate"),
+        "--no-accelerate does not go with --executor cross",
+    ),
+    "no-accelerate-with-wheel": (
+        (*PLAN, "--from", "wheel", "--no-accelerate"),
+        "--no-accelerate does not go with --from wheel",
+    ),
     "set-no-value": ((*PLAN, "--set", "core.X"), "--set 'core.X': COMPONENT.FLAG=VALUE is wanted"),
     "set-no-component": ((*PLAN, "--set", "X=1"), "--set 'X=1': COMPONENT.FLAG=VALUE is wanted"),
     "set-empty": ((*PLAN, "--set", ""), "--set '': COMPONENT.FLAG=VALUE is wanted"),

@@ -70,10 +70,11 @@ def make_step_compilers(
     assert root is not None, "the step before made it"
     sandbox = Sandbox(root.tree, qemu_cpu=plan.selection.qemu_cpu, network=False)
     check_sandbox(sandbox)
-    fall_back = _refuse if plan.selection.executor is Executor.CROSS else _fall_back
-    if Arch.native() is arch and plan.selection.executor is not Executor.CROSS:
+    is_cross = plan.selection.executor is Executor.CROSS
+    fall_back = _refuse if is_cross else _fall_back
+    if Arch.native() is arch and not is_cross:
         return {"compilers": None, "reason": "this machine runs the root's own"}
-    if not plan.selection.accelerate and plan.selection.executor is not Executor.CROSS:
+    if not plan.selection.accelerate:
         terminal.warning(f"--no-accelerate: {_COST}")
         return {"compilers": None, "reason": "--no-accelerate"}
     spec = compilers_spec_of(step, root, arch)
@@ -83,6 +84,8 @@ def make_step_compilers(
     try:
         compilers = make_compilers(spec, sandbox, cache, ws.logs_dir / f"{name}.log")
     except HostError as err:
+        if is_cross:
+            raise
         return fall_back(err.message)
     if compilers.difference:
         return fall_back(f"{compilers.version} is not like the root's own: {compilers.difference}")
@@ -90,13 +93,21 @@ def make_step_compilers(
 
 
 def are_step_compilers_there(plan: Plan, step: Step, folder: str | None, cache: Path) -> bool:
-    """Return whether the compilers that a step brought are still in the cache, if it brought any."""
-    if folder is None:
-        return True
+    """Return whether the compilers that a step brought are still in the cache, if it brought any.
+
+    Where it could not make any it has to try again: a disk that was full may have room by now, and
+    another build that had more luck may have left some in the cache, which scripts would then use.
+    """
     root = find_root(root_spec_of(plan.find_step("build-root")), cache)
-    spec = compilers_spec_of(step, root, Arch(plan.selection.arch)) if root else None
-    compilers = find_compilers(spec, cache) if spec else None
-    return compilers is not None and str(compilers.folder) == folder
+    if root is None:
+        return False
+    spec = compilers_spec_of(step, root, Arch(plan.selection.arch))
+    if spec is None or not plan.selection.accelerate:
+        return folder is None
+    found = find_compilers(spec, cache)
+    if found is None:
+        return False
+    return folder == (None if found.difference else str(found.folder))
 
 
 def _refuse(reason: str) -> dict[str, Any]:

@@ -129,6 +129,5 @@ def find_plan_compilers(plan: Plan, root: Root, cache: Path) -> Compilers | None
     """Return the host's compilers for a root; None where its own are used."""
     step = plan.find_step("compilers")
     spec = compilers_spec_of(step, root, Arch(plan.selection.arch))
-    wanted = plan.selection.accelerate or plan.selection.executor is Executor.CROSS
-    compilers = find_compilers(spec, cache) if spec and wanted else None
+    compilers = find_compilers(spec, cache) if spec and plan.selection.accelerate else None
     return compilers if compilers and compilers.difference is None else None

@@ -105,7 +105,9 @@ class CompilersSpec:
     @property
     def key(self) -> str:
         """The folder's name in the cache."""
-        content = json.dumps([_VERSION, self.root.folder.name, self.host.key, _read_sample()])
+        # A root that was deleted and made anew may have another compiler: then all is looked at again.
+        root = [self.root.folder.name, self.root.read_versions()]
+        content = json.dumps([_VERSION, root, self.host.key, _read_sample()], sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()[:16]
         return f"{self.host.suite}-{self.arch}-gcc{self.gcc}-{digest}"
 
@@ -150,11 +152,13 @@ def make_compilers(spec: CompilersSpec, sandbox: Sandbox, cache: Path, log: Path
         HostError: The distribution has no such compilers, or they cannot be unpacked here.
         UnreachableError: Its archive cannot be used from here.
     """
-    source = make_root(spec.host, cache, log)
+    found = find_compilers(spec, cache)
+    if found:
+        return found
     target = cache / "compilers" / spec.key
 
     def make(folder: Path) -> None:
-        _arrange(spec, source.tree, folder / "tree")
+        _arrange(spec, make_root(spec.host, cache, log).tree, folder / "tree")
         report = _check(sandbox, folder, log.with_name(f"{log.stem}-check.log"))
         write_text(_report_path(folder), json.dumps(report, indent=2) + "\n")
 

@@ -42,6 +42,7 @@ def resolve_selection(
     if provider is ProviderKind.WHEEL and request.executor is not None:
         msg = "--executor does not go with --from wheel: nothing is compiled"
         raise UsageError(msg, hint="leave --executor out")
+    _check_acceleration(request, provider)
     _check_mirror(book, request.mirror, provider)
     components, added = _resolve_components(book, board, request.components, provider)
     is_source = provider is ProviderKind.SOURCE
@@ -67,6 +68,19 @@ def resolve_selection(
         archives=_check_archives(release, request) if request.archives else {},
         accelerate=request.accelerate,
     )
+
+
+def _check_acceleration(request: Request, provider: ProviderKind) -> None:
+    """Refuse --no-accelerate where it would do nothing.
+
+    Raises:
+        UsageError: It would.
+    """
+    way = "--from wheel" if provider is ProviderKind.WHEEL else f"--executor {request.executor}"
+    may_be_emulated = request.executor in (None, Executor.EMULATED)
+    if not request.accelerate and (provider is ProviderKind.WHEEL or not may_be_emulated):
+        msg = f"--no-accelerate does not go with {way}"
+        raise UsageError(msg, hint="leave it out: it is for --executor emulated alone")
 
 
 def _take_own_os(book: RecipeBook, machine: Machine, wanted: str | None) -> str:
