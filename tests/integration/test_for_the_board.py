@@ -158,6 +158,18 @@ def test_cross_build_sees_the_boards_libraries_and_runs_what_it_makes(cross_buil
     assert done.stdout.endswith("x86_64\n")
 
 
+def test_cross_build_does_not_tell_where_the_boards_headers_were(cross_build, arm64_world):
+    """Else `__FILE__` in them, and so the bytes, would be other than those of an emulated build."""
+    done = arm64_world.run(
+        "shell", "build-rknn", "--work-dir", cross_build.root, "--", "sh", "-ec",
+        'printf "#include <stdio.h>\nFILE *f;\n" >/tmp/a.c; cd /tmp; '
+        f'{BIN}/gcc --sysroot=/sysroot $CFLAGS -g -c a.c; grep -c /usr/include a.o; '
+        '! grep -q /sysroot a.o',
+        cwd=cross_build.root,
+    )  # fmt: skip
+    assert done.code == 0, done.stdout + done.stderr
+
+
 def test_nothing_is_done_again(emulated_build, arm64_world):
     again = arm64_world.build(emulated_build.root, "--json")
     assert again.code == 0, again.stderr

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 # The paths of this machine must not end up in what is built (__FILE__, debug information).
 _PREFIX = "/usr/src/tritonserver"
 
+# A header says the same of itself (__FILE__, debug information) as it does on the board.
+_UNMAP_SYSROOT = f"-ffile-prefix-map={SYSROOT}/=/"
+
 # Where ccache keeps what was compiled in a root; tritonbuild's own cache is mounted there.
 CCACHE_DIR = PurePosixPath("/var/cache/ccache")
 
@@ -63,6 +66,7 @@ class Toolchain:
         file: CMake's toolchain file.
         environment: Variables that name programs.
         shares_jobs: Whether Ninja is new enough to take its jobs from a pool.
+        flags: What compilers have to be told besides what every build tells them.
     """
 
     path: str
@@ -72,6 +76,7 @@ class Toolchain:
     file: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     shares_jobs: bool = True
+    flags: str = ""
 
 
 def make_toolchain(plan: Plan, ws: Workspace, *, use_ccache: bool) -> Toolchain:
@@ -186,9 +191,10 @@ def make_cross_toolchain(
     return Toolchain(
         path=f"{folder}:{SYSTEM_PATH}",
         compiler=compilers.version,
-        description=f"{compilers.version}; packages {digest}; {text}",
+        description=f"{compilers.version}; packages {digest}; {text}; {_UNMAP_SYSROOT}",
         ccache=BIN / "ccache" if use_ccache else None,
         file=_write_file(ws, text),
+        flags=_UNMAP_SYSROOT,
         environment={
             "CCACHE_DIR": str(CCACHE_DIR),
             "QEMU_LD_PREFIX": str(SYSROOT),
@@ -253,7 +259,7 @@ def make_environment(
         toolchain: The programs.
         git: What lets git take every repository from the work directory.
     """
-    remap = f"-ffile-prefix-map={shlex.quote(str(ws.root))}={_PREFIX}"
+    remap = f"-ffile-prefix-map={shlex.quote(str(ws.root))}={_PREFIX} {toolchain.flags}".rstrip()
     environment = {
         "PATH": toolchain.path,
         "LC_ALL": "C.UTF-8",
