@@ -15,10 +15,12 @@ from tritonbuild.engine import build, durable, memory, source
 from tritonbuild.engine.build import BuildOptions, build_plan
 from tritonbuild.engine.jobs import JobPool
 from tritonbuild.engine.source import Outside, SourceRunner
-from tritonbuild.engine.toolchain import Toolchain
+from tritonbuild.engine.toolchain import Toolchain, describe_programs
+from tritonbuild.engine.workplace import Workplace
 from tritonbuild.errors import HostError
 from tritonbuild.executors.cgroup import MemoryReading
 from tritonbuild.executors.native import ScriptResult
+from tritonbuild.executors.sandbox import DIRECT
 from tritonbuild.paths import Workspace
 from tritonbuild.plan.layout import SourceLayout
 from tritonbuild.plan.make import make_plan
@@ -31,41 +33,52 @@ BOOK = RecipeBook.open()
 MACHINE = Machine(
     "arm64", "debian-12", "12.2.0", "3.25.1", "2.36", "3.11.2", "this machine", 4, 8 << 30
 )
+COMPILER = "g++ (Debian 12.2.0-14) 12.2.0"
 TOOLCHAIN = Toolchain(
-    Path("/w/tools"), "1.13.0", "g++ (Debian 12.2.0-14) 12.2.0", None, Path("/w/t")
-)
+    path="/usr/bin", compiler=COMPILER, description=describe_programs(COMPILER, "1.13.0", MACHINE),
+    ccache=None, file=Path("/w/t"),
+)  # fmt: skip
 
 
-def make(work_dir: Path, machine: Machine = MACHINE):
+def make(work_dir: Path):
     request = Request(
         board="orangepi5b", os="debian-12", provider=ProviderKind.SOURCE, components=("rknn",)
     )
     layout = SourceLayout.of_work_dir(PurePosixPath(work_dir))
-    return make_plan(BOOK, request, layout=layout, machine=machine)
+    return make_plan(BOOK, request, layout=layout, machine=MACHINE)
 
 
-def list_inputs(tmp_path: Path, machine: Machine = MACHINE, toolchain: Toolchain = TOOLCHAIN):
+def make_runner(tmp_path: Path, toolchain: Toolchain = TOOLCHAIN):
+    """Return a runner as it is once the sources are there, and its plan."""
+    plan = make(tmp_path)
+    runner = SourceRunner(
+        plan, Workspace(tmp_path), Outside(tmp_path), JobPool(1), (), use_ccache=True
+    )
+    runner._lock = Lock()
+    runner._place = Workplace(DIRECT, toolchain)
+    return runner, plan
+
+
+def list_inputs(tmp_path: Path, toolchain: Toolchain = TOOLCHAIN):
     """Return what decides each step's result besides the plan."""
-    plan = make(tmp_path, machine)
-    ws = Workspace(tmp_path)
-    runner = SourceRunner(plan, ws, Outside(tmp_path), toolchain, JobPool(1), ())
-    runner._lock = Lock()  # as the step of the sources leaves it
+    runner, plan = make_runner(tmp_path, toolchain)
     return {step.id: (step.kind, runner.inputs(step)) for step in plan.steps}
 
 
 @pytest.mark.parametrize(
-    "changes",
+    "description",
     [
-        {"toolchain": replace(TOOLCHAIN, compiler="g++ (Debian 12.2.0-15) 12.2.0")},
-        {"toolchain": replace(TOOLCHAIN, ninja_version="1.14.0")},
-        {"machine": replace(MACHINE, cmake="3.31.0")},
-        {"machine": replace(MACHINE, glibc="2.39")},
-        {"machine": replace(MACHINE, python="3.12.1")},
+        describe_programs("g++ (Debian 12.2.0-15) 12.2.0", "1.13.0", MACHINE),
+        describe_programs(COMPILER, "1.14.0", MACHINE),
+        describe_programs(COMPILER, "1.13.0", replace(MACHINE, cmake="3.31.0")),
+        describe_programs(COMPILER, "1.13.0", replace(MACHINE, glibc="2.39")),
+        describe_programs(COMPILER, "1.13.0", replace(MACHINE, python="3.12.1")),
     ],
     ids=["compiler", "ninja", "cmake", "glibc", "python"],
 )
-def test_another_toolchain_compiles_anew_and_fetches_nothing(tmp_path, changes):
-    before, after = list_inputs(tmp_path), list_inputs(tmp_path, **changes)
+def test_another_toolchain_compiles_anew_and_fetches_nothing(tmp_path, description):
+    before = list_inputs(tmp_path)
+    after = list_inputs(tmp_path, replace(TOOLCHAIN, description=description))
     decided = {
         name
         for name, (kind, inputs) in after.items()
@@ -76,8 +89,8 @@ def test_another_toolchain_compiles_anew_and_fetches_nothing(tmp_path, changes):
 
 
 def test_ccache_decides_nothing(tmp_path):
-    with_it = replace(TOOLCHAIN, ccache=Path("/usr/bin/ccache"))
-    assert list_inputs(tmp_path, toolchain=with_it) == list_inputs(tmp_path)
+    with_it = replace(TOOLCHAIN, ccache=PurePosixPath("/usr/bin/ccache"))
+    assert list_inputs(tmp_path, with_it) == list_inputs(tmp_path)
 
 
 # --- a lost machine ---------------------------------------------------------------------------
@@ -111,8 +124,7 @@ def test_what_was_worked_on_when_the_machine_was_lost_is_made_anew(tmp_path, ste
 @pytest.mark.parametrize("ends", ["well", "with an error"])
 def test_only_while_a_step_works_it_is_noted(tmp_path, steps, monkeypatch, ends):
     ws = Workspace(tmp_path)
-    runner = SourceRunner(make(tmp_path), ws, Outside(tmp_path), TOOLCHAIN, JobPool(1), ())
-    runner._lock = Lock()
+    runner, _ = make_runner(tmp_path)
     seen = []
 
     def run(*_, **__):

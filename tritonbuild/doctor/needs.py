@@ -72,8 +72,7 @@ def make_needs(
         work_dir: Where the build works.
         cache: Where downloads and roots are kept.
     """
-    executor = plan.selection.executor
-    in_root = executor is not None and executor.is_for_board
+    in_root = plan.selection.runs_in_root
     arch = Arch(plan.selection.arch)
     running = _running_needs(arch, native, direct=direct and not in_root)
     if plan.selection.provider is ProviderKind.WHEEL:

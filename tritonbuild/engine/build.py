@@ -13,7 +13,7 @@ from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
 from tritonbuild.engine.lock import hold
 from tritonbuild.engine.run import run_plan
-from tritonbuild.errors import TritonBuildError, UsageError
+from tritonbuild.errors import HostError, TritonBuildError, UsageError
 from tritonbuild.paths import Workspace, cache_dir, make_dir, write_text
 from tritonbuild.plan.layout import SourceLayout
 from tritonbuild.plan.make import make_plan
@@ -51,6 +51,7 @@ def plan_build(book: RecipeBook, request: Request, work_dir: Path | None) -> tup
     """Return the plan of a build on this machine, and where it is built.
 
     Raises:
+        HostError: A cross build that cannot be made here.
         TritonBuildError: See `make_plan`.
     """
     if request.provider is ProviderKind.WHEEL:
@@ -59,6 +60,8 @@ def plan_build(book: RecipeBook, request: Request, work_dir: Path | None) -> tup
     from tritonbuild.engine.memory import measure_host
 
     executor = request.executor or _choose_executor(book, request)
+    if executor is Executor.CROSS:
+        _check_cross(Arch(book.board(request.board).arch))
     request = dataclasses.replace(request, executor=executor)
     cores, memory = measure_host()
     machine = _find_machine(book, request, cores=cores, memory=memory)
@@ -84,9 +87,21 @@ def _choose_executor(book: RecipeBook, request: Request) -> Executor:
     return Executor.EMULATED
 
 
+def _check_cross(arch: Arch) -> None:
+    """Refuse machines for which distributions have no cross compiler, before anything is made.
+
+    Raises:
+        HostError: This is one, or it needs none.
+    """
+    native = Arch.native()
+    if native is arch or native is not Arch.AMD64:
+        msg = f"there is no cross compiler for {arch} that runs on this machine ({native})"
+        raise HostError(msg, hint="--executor emulated builds here; on arm64 it emulates nothing")
+
+
 def _find_machine(book: RecipeBook, request: Request, *, cores: int, memory: int) -> Machine:
     """Return the machine that builds: this one, or one like the board with our cores and memory."""
-    if request.executor is not None and request.executor.is_for_board:
+    if request.executor is not Executor.NATIVE:
         described = make_plan(book, request).machine
         assert described is not None
         return dataclasses.replace(described, cores=cores, memory=memory)

@@ -174,11 +174,9 @@ class SourceRunner:
         """Return where scripts run; asked once the steps are done that unpack systems."""
         with self._guard:
             if self._place is None:
-                place = make_workplace(
+                self._place = make_workplace(
                     self._plan, self._ws, self._outside.cache, use_ccache=self._use_ccache
                 )
-                # What could not be told beforehand is fetched by CMake.
-                self._place = place.with_network() if self._require_lock().notes else place
                 self._place.write_entry(self._ws)
             return self._place
 
@@ -400,8 +398,7 @@ class SourceRunner:
     ) -> tuple[SystemLibraries, dict[str, str], set[str]]:
         """Return what the tree is linked to, the versions of it, and what every image has."""
         arch = Arch(self._plan.selection.arch)
-        executor = self._plan.selection.executor
-        if executor is not None and executor.is_for_board:
+        if self._plan.selection.runs_in_root:
             root = get_root_of(self._plan, "build-root", self._outside.cache)
             base = get_root_of(self._plan, "root", self._outside.cache)
             system = SystemLibraries.from_root(root.tree, root.packages_path, arch)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tritonbuild import proc
 from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
-from tritonbuild.errors import HostError
+from tritonbuild.errors import HostError, SourceError
 from tritonbuild.executors.compilers import (
     compilers_spec_of,
     find_compilers,
@@ -83,7 +83,7 @@ def make_step_compilers(
     _write_script(spec.host, name, ws)
     try:
         compilers = make_compilers(spec, sandbox, cache, ws.logs_dir / f"{name}.log")
-    except HostError as err:
+    except SourceError as err:  # a full disk, say, is no reason to go on eight times as slow
         if is_cross:
             raise
         return fall_back(err.message)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tritonbuild.executors.compilers import Compilers
     from tritonbuild.executors.rootfs import Root
     from tritonbuild.paths import Workspace
-    from tritonbuild.plan.model import Plan, Step
+    from tritonbuild.plan.model import Machine, Plan, Step
 
 # The paths of this machine must not end up in what is built (__FILE__, debug information).
 _PREFIX = "/usr/src/tritonserver"
@@ -96,14 +96,25 @@ def make_toolchain(plan: Plan, ws: Workspace, *, use_ccache: bool) -> Toolchain:
     ccache = find_program("ccache") if use_ccache else None
     machine = plan.machine
     assert machine is not None
-    programs = f"cmake {machine.cmake}, ninja {ninja_version}, python {machine.python}"
     return Toolchain(
         path=f"{folder}:{SYSTEM_PATH}",
         compiler=compiler,
-        description=f"{compiler}; {programs}; glibc {machine.glibc}; {_TOOLCHAIN}",
+        description=describe_programs(compiler, ninja_version, machine),
         ccache=PurePosixPath(ccache) if ccache else None,
         file=_write_file(ws),
     )
+
+
+def describe_programs(compiler: str, ninja: str, machine: Machine) -> str:
+    """Return what of a machine's programs decides a result.
+
+    Args:
+        compiler: What `c++ --version` says.
+        ninja: Ninja's version.
+        machine: The machine.
+    """
+    programs = f"cmake {machine.cmake}, ninja {ninja}, python {machine.python}"
+    return f"{compiler}; {programs}; glibc {machine.glibc}; {_TOOLCHAIN}"
 
 
 def make_root_toolchain(

@@ -21,6 +21,7 @@ from tritonbuild.executors.sandbox import DIRECT, Sandbox
 from tritonbuild.paths import make_dir, write_text
 from tritonbuild.plan.model import Executor
 from tritonbuild.plan.root import SYSROOT
+from tritonbuild.sources.lock import read_lock
 
 if TYPE_CHECKING:
     from tritonbuild.engine.toolchain import Toolchain
@@ -57,16 +58,6 @@ class Workplace:
         ]
         write_text(ws.entry_path, "\n".join(lines) + "\n", executable=True)
 
-    def with_network(self) -> Workplace:
-        """Return the same place with the host's network."""
-        sandbox = replace(self.sandbox, network=True)
-        if sandbox.root is not None:
-            for name in _NETWORK_FILES:
-                path = Path(name)
-                if path.exists():
-                    sandbox = sandbox.with_bind(path.resolve(), PurePosixPath(name))
-        return replace(self, sandbox=sandbox)
-
 
 def make_workplace(plan: Plan, ws: Workspace, cache: Path, *, use_ccache: bool) -> Workplace:
     """Return where a plan's scripts run; the steps that unpack systems are done.
@@ -89,14 +80,16 @@ def make_workplace(plan: Plan, ws: Workspace, cache: Path, *, use_ccache: bool) 
 
 
 def find_sandbox(plan: Plan, ws: Workspace, cache: Path) -> Sandbox:
-    """Return how a plan's scripts are started: as they are, or in a root without a network.
+    """Return how a plan's scripts are started: as they are, or in a root.
+
+    There they have a network only where the lock says that something is left to CMake.
 
     Raises:
         HostError: The root is not there.
     """
-    executor = plan.selection.executor
-    if executor is None or not executor.is_for_board:
+    if not plan.selection.runs_in_root:
         return DIRECT
+    executor = plan.selection.executor
     root = get_root_of(plan, "build-root", cache)
     inside = get_root_of(plan, "tools-root", cache) if executor is Executor.CROSS else root
     compilers = find_plan_compilers(plan, root, cache)
@@ -109,7 +102,16 @@ def find_sandbox(plan: Plan, ws: Workspace, cache: Path) -> Sandbox:
     sandbox = sandbox.with_bind(compiled, CCACHE_DIR, writable=True)
     if executor is Executor.CROSS:
         sandbox = sandbox.with_bind(root.tree, SYSROOT)
+    if ws.source_lock_path.is_file() and read_lock(ws.source_lock_path).notes:
+        sandbox = _with_network(sandbox)  # CMake fetches what could not be told beforehand
     return sandbox.with_bind(compilers.tree, HOST_PROGRAMS) if compilers else sandbox
+
+
+def _with_network(sandbox: Sandbox) -> Sandbox:
+    for name in _NETWORK_FILES:
+        if Path(name).exists():
+            sandbox = sandbox.with_bind(Path(name).resolve(), PurePosixPath(name))
+    return replace(sandbox, network=True)
 
 
 def get_root_of(plan: Plan, step_id: str, cache: Path) -> Root:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from tritonbuild import proc
 from tritonbuild.arch import Arch
-from tritonbuild.errors import HostError
+from tritonbuild.errors import SourceError
 from tritonbuild.executors.rootfs import HOST_PROGRAMS, RootSpec, make_cached, make_root
 from tritonbuild.paths import data_dir, write_text
 
@@ -149,7 +149,8 @@ def make_compilers(spec: CompilersSpec, sandbox: Sandbox, cache: Path, log: Path
         log: For what is run.
 
     Raises:
-        HostError: The distribution has no such compilers, or they cannot be unpacked here.
+        HostError: They cannot be unpacked here.
+        SourceError: The distribution has no such compilers, or the root has another GCC.
         UnreachableError: Its archive cannot be used from here.
     """
     found = find_compilers(spec, cache)
@@ -206,12 +207,12 @@ def _names(root: Path, folder: PurePosixPath) -> list[str]:
     """Return the names in a folder of the root.
 
     Raises:
-        HostError: It is not there: the root has another compiler than the recipe says.
+        SourceError: It is not there: the root has another compiler than the recipe says.
     """
     path = root / folder.relative_to("/")
     if not path.is_dir():
         msg = f"the root has no {folder}"
-        raise HostError(msg, hint="mend `gcc` in the os recipe: it is another version there")
+        raise SourceError(msg, hint="mend `gcc` in the os recipe: it is another version there")
     return sorted(each.name for each in path.iterdir())
 
 
@@ -245,8 +246,10 @@ def _check(sandbox: Sandbox, folder: Path, log: Path) -> dict[str, str | None]:
             [program, *_COMPILE, f"{name}.o"],
             [program, *_LINK, f"{name}.o", "-o", name],
         ):
+            if difference is not None:
+                break  # the log is that of what failed
             done = proc.run(place.argv(argv), log=log, check=False)
-            if done.returncode != 0 and difference is None:
+            if done.returncode != 0:
                 difference = f"`{proc.format_argv(argv)}` failed: {done.output.strip()[-500:]}"
     if difference is None:
         difference = _compare(work)
@@ -263,7 +266,10 @@ def _compare(work: Path) -> str | None:
 
 
 def _link_file(source: str, target: str) -> None:
-    Path(target).hardlink_to(source)
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:  # not every file system has hard links
+        shutil.copy2(source, target)
 
 
 def _remove(path: Path) -> None:

@@ -316,6 +316,9 @@ _UNREACHABLE = re.compile(
 )
 
 
+_LACKING = re.compile("Unable to locate package|has no installation candidate", re.IGNORECASE)
+
+
 def _explain_failure(spec: RootSpec, output: str, log: Path) -> Exception:
     lines = [line for line in output.splitlines() if not line.startswith("I: ")]
     tail = "\n".join(f"  | {line}" for line in lines[-6:])
@@ -329,6 +332,8 @@ def _explain_failure(spec: RootSpec, output: str, log: Path) -> Exception:
             hint=f"check the network, choose a --mirror, or install {spec.distribution}'s keyring",
         )
     msg = f"mmdebstrap could not make a root of {spec.suite}:\n{tail}\n  log: {log}"
+    if _LACKING.search(output):
+        return SourceError(msg, hint="mend the packages that the recipes name")
     return HostError(msg, hint="`tritonbuild doctor` says what this machine lacks")
 
 

@@ -54,7 +54,7 @@ def _check_docker(parts: Sequence[Part]) -> None:
 
 def _plan_systems(book: RecipeBook, selection: Selection) -> tuple[Step, ...]:
     """Return the steps that unpack what a build for the board runs in; none for a native one."""
-    if not _is_for_board(selection):
+    if not selection.runs_in_root:
         return ()
     packages = packages_of(book, selection)
     is_cross = selection.executor is Executor.CROSS
@@ -64,10 +64,6 @@ def _plan_systems(book: RecipeBook, selection: Selection) -> tuple[Step, ...]:
         *([plan_tools_root(book, selection, packages)] if is_cross else []),
         plan_compilers(book, selection),
     )
-
-
-def _is_for_board(selection: Selection) -> bool:
-    return selection.executor is not None and selection.executor.is_for_board
 
 
 def _plan_sources(parts: Sequence[Part]) -> tuple[Step, Step]:
@@ -129,7 +125,7 @@ def _plan_tree(book: RecipeBook, selection: Selection, parts: Sequence[Part]) ->
         "check every ELF file of the tree against the system that it was built for",
         "a library that is missing or too new would be found on the board only",
         needs=(assemble.id,),
-        after=("root", "build-root") if _is_for_board(selection) else (),
+        after=("root", "build-root") if selection.runs_in_root else (),
         details={
             "arch": selection.arch,
             "glibc": system.glibc,

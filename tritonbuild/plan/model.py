@@ -31,11 +31,6 @@ class Executor(str, Enum):
     CROSS = "cross"
     """In a root of the board's system for this machine's architecture, with a cross compiler."""
 
-    @property
-    def is_for_board(self) -> bool:
-        """Whether what is built is for the board, whatever machine builds it."""
-        return self is not Executor.NATIVE
-
     def __str__(self) -> str:
         return self.value
 
@@ -177,6 +172,11 @@ class Selection:
     checkouts: dict[str, str] = field(default_factory=dict)
     archives: dict[str, OwnArchive] = field(default_factory=dict)
     accelerate: bool = True
+
+    @property
+    def runs_in_root(self) -> bool:
+        """Whether scripts run in a root of the board's system; what they build is for the board."""
+        return self.executor in (Executor.EMULATED, Executor.CROSS)
 
     @property
     def work_name(self) -> str:
