@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import textwrap
 from dataclasses import dataclass
@@ -44,6 +45,9 @@ _CLASS_OF_KIND = {
     StepKind.CHECK: FailureClass.PATCH,
     StepKind.PATCH: FailureClass.PATCH,
 }
+
+# With less room than that, in bytes, whatever failed may have failed for it.
+_FULL = 16 << 20
 
 # More causes than that are guesses.
 _MOST_HITS = 2
@@ -188,7 +192,13 @@ def describe_step_failure(
     if command:
         head.append(f"  command: {_cut(command, 300)}")
     head.append(f"  {describe_exit(returncode)}")
+    kind_of_error = next(
+        (hit.rule.error for hit in found.hits[:1] if hit.rule.error),
+        _CLASS_OF_KIND.get(kind, FailureClass.BUILD),
+    )
     tail = [line for hit in _choose_hits(found.hits) for line in _format_hit(hit)]
+    if kind_of_error is not FailureClass.HOST and (full := _describe_full_disk(log.parent)):
+        kind_of_error, tail = FailureClass.HOST, full
     tail += [f"  {remark}"] if remark else []
     by_hand = f"{entry} bash {script}" if entry else str(script)
     tail += [f"  log: {log}", f"  script: {by_hand}"]
@@ -199,11 +209,22 @@ def describe_step_failure(
         "`tritonbuild shell --failed` opens a shell with the same environment; "
         "the same build goes on from this step"
     )
-    kind_of_error = next(
-        (hit.rule.error for hit in found.hits[:1] if hit.rule.error),
-        _CLASS_OF_KIND.get(kind, FailureClass.BUILD),
-    )
     return _ERRORS[kind_of_error](message, hint=hint)
+
+
+def _describe_full_disk(folder: Path) -> list[str]:
+    """Return what to say of a full disk; nothing where there is room.
+
+    Not every program says that it could not write: CMake and Ninja then miss a file of their own.
+    """
+    free = shutil.disk_usage(folder).free
+    if free >= _FULL:
+        return []
+    cause = f"The disk of {folder.parent} is full: {free >> 10} KiB are free."
+    return [
+        *_wrap("  cause: ", cause),
+        *_wrap("  do: ", "Free some space, then run the same command again."),
+    ]
 
 
 def describe_exit(returncode: int) -> str:
