@@ -14,8 +14,7 @@ import subprocess
 import pytest
 
 from tritonbuild.arch import Arch
-from tritonbuild.engine.wheel import root_spec_of
-from tritonbuild.executors.rootfs import find_root
+from tritonbuild.executors.rootfs import find_root, root_spec_of
 from tritonbuild.paths import cache_dir
 from tritonbuild.plan.model import read_plan
 from tritonbuild.stage.elf import check_tree, raise_if_bad
