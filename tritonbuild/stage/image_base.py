@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tritonbuild.errors import HostError
-from tritonbuild.executors.rootfs import RootSpec, find_root, make_root, root_spec_of
+from tritonbuild.executors.rootfs import find_root, make_root, root_spec_of
+from tritonbuild.plan.root import plan_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from tritonbuild.executors.rootfs import Root
+    from tritonbuild.executors.rootfs import Root, RootSpec
     from tritonbuild.plan.model import Plan
     from tritonbuild.recipe.load import RecipeBook
 
@@ -33,15 +35,10 @@ def base_spec_of(plan: Plan, verified: Mapping[str, Any], book: RecipeBook) -> R
     for step in plan.steps:
         if step.id == "root":
             return root_spec_of(step).with_packages(set(verified["to_install"].values()) - {""})
-    # A build on a machine that is not like the board is for that machine.
-    system = book.operating_system(plan.machine.os if plan.machine else plan.selection.os)
-    mirror = None  # what mmdebstrap knows for the suite
-    if plan.selection.mirror in book.names("mirrors"):
-        mirror = book.mirror(plan.selection.mirror).apt.get(system.distribution)
-    spec = RootSpec(
-        system.distribution, system.suite, verified["arch"], system.base_packages, {}, mirror,
-        dict(system.alternatives),
-    )  # fmt: skip
+    # A native build is for the machine that it was made on.
+    system = plan.machine.os if plan.machine else plan.selection.os
+    selection = replace(plan.selection, arch=verified["arch"], os=system)
+    spec = replace(root_spec_of(plan_root(book, selection)), bundled={})
     used = {*verified["system_libraries"].values(), *verified["to_install"].values()} - {""}
     return spec.with_packages(used)
 
