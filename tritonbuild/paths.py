@@ -152,6 +152,11 @@ class Workspace:
         return self.root / "tritonbuild.lock"
 
     @property
+    def context_dir(self) -> Path:
+        """What BuildKit is given: a Dockerfile, `docker-bake.json`, and all that they name."""
+        return self.root / "context"
+
+    @property
     def trees_dir(self) -> Path:
         """What each component of a source build installed."""
         return self.root / "trees"

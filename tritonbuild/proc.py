@@ -27,7 +27,7 @@ from tritonbuild.console import terminal
 from tritonbuild.errors import BuildError, HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import IO
 
 # What a child may inherit. Proxies, certificates and pip's own settings are the user's wishes for
@@ -40,7 +40,12 @@ INHERITED = frozenset(
         "CURL_CA_BUNDLE", "SOURCE_DATE_EPOCH", "NETRC", "APT_CONFIG", "CCACHE_DIR",
     }
 )  # fmt: skip
-INHERITED_PREFIXES = ("PIP_", "DOCKER_")
+INHERITED_PREFIXES = ("PIP_", "DOCKER_", "BUILDX_", "BUILDKIT_")
+# What BuildKit needs to use GitHub's cache (`type=gha`); secrets, so for `docker buildx` alone.
+# https://docs.docker.com/build/cache/backends/gha/
+GITHUB_CACHE = (
+    "ACTIONS_CACHE_SERVICE_V2", "ACTIONS_CACHE_URL", "ACTIONS_RESULTS_URL", "ACTIONS_RUNTIME_TOKEN",
+)  # fmt: skip
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "ftp_proxy")
 
 # Names a step in the environment of all its processes, whatever session they make themselves.
@@ -100,6 +105,11 @@ def make_env(extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
         else:
             env[name] = value
     return env
+
+
+def read_environment(names: Iterable[str]) -> dict[str, str]:
+    """Return those of the user's variables that are set."""
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def find_tool(name: str) -> Path | None:

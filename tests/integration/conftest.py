@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,17 +15,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tritonbuild.arch import Arch
+from tritonbuild.executors.rootfs import Root, RootSpec, make_root
 from tritonbuild.executors.sandbox import find_binfmt
 from tritonbuild.paths import Workspace, cache_dir
 
+# The modules beside the tests; pytest's importlib mode does not look there.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from engines import Docker, start_docker
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 UPSTREAM = Path(__file__).parents[1] / "upstream"
 
 # gRPC is the one thing that the stand-in server does not serve.
 TARGET = ("--board", "orangepi5b", "--set", "core.TRITON_ENABLE_GRPC=OFF")
 NATIVE = ("--executor", "native")
+BUILDX = ("--executor", "buildx", "--os", "debian-12")
 EMULATED = ("--executor", "emulated", "--os", "debian-12")
 
 
@@ -160,3 +168,43 @@ def copy_build(tmp_path) -> Callable[[Workspace], Workspace]:
         return Workspace(target)
 
     return copy
+
+
+# --- Docker ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def newer_docker(require_or_skip, tmp_path_factory) -> Root:
+    """Debian 13's Docker, unpacked: its CLI plugin and its engine run on Debian 12, too."""
+    require_or_skip(shutil.which("mmdebstrap"), "mmdebstrap unpacks Debian 13's Docker")
+    packages = ("containerd", "docker-buildx", "docker.io", "runc")
+    arch = str(Arch.native())
+    spec = RootSpec("debian", "trixie", arch, packages, {}, None, essential=False)
+    return make_root(spec, cache_dir(), tmp_path_factory.mktemp("docker") / "root.log")
+
+
+@pytest.fixture(scope="session")
+def docker(require_or_skip) -> Iterator[Docker]:
+    """This machine's Docker, on a socket of its own."""
+    require_or_skip(os.geteuid() == 0, "root, to start dockerd")
+    require_or_skip(shutil.which("dockerd") and shutil.which("docker"), "docker.io")
+    with start_docker(require_or_skip) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def docker_config(newer_docker, tmp_path_factory) -> Path:
+    """A folder of Docker's settings in which the client has buildx."""
+    folder = tmp_path_factory.mktemp("docker-config")
+    plugins = folder / "cli-plugins"
+    plugins.mkdir()
+    program = newer_docker.tree / "usr/libexec/docker/cli-plugins/docker-buildx"
+    (plugins / "docker-buildx").symlink_to(program)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def buildx_world(arm64_world, docker, docker_config) -> World:
+    """The stand-ins for arm64, and an engine to build them in."""
+    env = {"DOCKER_HOST": docker.host, "DOCKER_CONFIG": str(docker_config)}
+    return replace(arm64_world, env=env, executor=BUILDX)

@@ -6,11 +6,11 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from engines import run
 
 from tritonbuild.arch import Arch
 from tritonbuild.executors.sandbox import find_binfmt
@@ -98,15 +98,6 @@ def built(tmp_path_factory, require_or_skip) -> Workspace:
     return ws
 
 
-def run(*argv: object, check: bool = True, **options) -> subprocess.CompletedProcess[str]:
-    usual = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "timeout": 120}
-    done = subprocess.run(
-        [str(word) for word in argv], text=True, check=False, **{**usual, **options}
-    )
-    assert not check or done.returncode == 0, done.stdout
-    return done
-
-
 # --- dpkg ---------------------------------------------------------------------------------------
 
 
@@ -183,65 +174,6 @@ def image(built, session_cli, require_or_skip) -> Path:
     done = session_cli(*arguments, cwd=built.root, timeout=280)
     assert done.code == 0, done.stderr
     return Path(json.loads(done.stdout)["path"])
-
-
-class Docker:
-    """A Docker of our own, which knows nothing of the machine's and leaves nothing to it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._socket = folder / "docker.sock"
-        self._log = (folder / "dockerd.log").open("wb")
-        # None of its own networks: the tests want none, and iptables is the machine's.
-        argv = [
-            "dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec",
-            "--pidfile", folder / "pid", "--host", f"unix://{self._socket}", "--bridge=none",
-            "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
-        ]  # fmt: skip
-        self._daemon = subprocess.Popen(
-            [str(word) for word in argv], stdout=self._log, stderr=self._log
-        )
-
-    def wait(self) -> bool:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and self._daemon.poll() is None:
-            if self("version", check=False).returncode == 0:
-                return True
-            time.sleep(0.2)
-        return False
-
-    def read_log(self) -> str:
-        return (self._folder / "dockerd.log").read_text(errors="replace")[-2000:]
-
-    def __call__(self, *argv: object, **options) -> subprocess.CompletedProcess[str]:
-        return run("docker", "--host", f"unix://{self._socket}", *argv, **options)
-
-    def stop(self) -> None:
-        self._daemon.terminate()
-        try:
-            self._daemon.wait(30)
-        except subprocess.TimeoutExpired:
-            self._daemon.kill()
-            self._daemon.wait()
-        self._log.close()
-
-
-@pytest.fixture(scope="session")
-def docker(require_or_skip):
-    require_or_skip(os.geteuid() == 0, "root, to start dockerd")
-    require_or_skip(shutil.which("dockerd") and shutil.which("docker"), "docker.io")
-    # A socket's path may have 107 bytes only, which pytest's folders use up.
-    folder = Path(tempfile.mkdtemp(prefix="tb-docker-"))
-    daemon = Docker(folder)
-    try:
-        require_or_skip(daemon.wait(), f"a dockerd that starts:\n{daemon.read_log()}")
-        yield daemon
-    finally:
-        daemon.stop()
-        for mount in reversed(Path("/proc/mounts").read_text().splitlines()):
-            if mount.split()[1].startswith(f"{folder}/"):
-                subprocess.run(["umount", "-l", mount.split()[1]], check=False)
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ from tritonbuild.console import terminal
 from tritonbuild.engine import build, durable, memory, source
 from tritonbuild.engine.build import BuildOptions, build_plan
 from tritonbuild.engine.jobs import JobPool
-from tritonbuild.engine.source import Outside, SourceRunner
+from tritonbuild.engine.outside import Outside
+from tritonbuild.engine.source import SourceRunner
 from tritonbuild.engine.toolchain import Toolchain, describe_programs
 from tritonbuild.engine.workplace import Workplace
 from tritonbuild.errors import HostError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -63,6 +64,7 @@ def _unwind_on_signals() -> None:
         now = time.monotonic()
         if not first:
             first.append(now)
+            atexit.register(_ignore_signals)
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         # An impatient double press, or timeout(1), which signals us and then our whole group: a
         # second exception would break off the unwinding that the first one began.
@@ -73,6 +75,12 @@ def _unwind_on_signals() -> None:
         # Whoever started us with nohup does not want SIGHUP to be heard.
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, unwind)
+
+
+def _ignore_signals() -> None:
+    """Let a signal that comes while Python ends change nothing; it would take the exit code away."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _forget_repository() -> None:

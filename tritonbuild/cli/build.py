@@ -11,8 +11,34 @@ from tritonbuild.cli.options import Choice, Json, NewWorkDir, takes_choice
 
 if TYPE_CHECKING:
     from tritonbuild.engine.run import StepResult
+    from tritonbuild.executors.buildx import BuildxOptions
     from tritonbuild.paths import Workspace
     from tritonbuild.plan.model import Plan
+
+Builder = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="buildx: builder or Docker context [the one in use]."),
+]
+Tag = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="buildx: name of the image [tritonserver:VERSION-BOARD-OS-source]."),
+]
+Push = Annotated[
+    bool, typer.Option("--push", help="buildx: push the image to the registry that --tag names.")
+]
+Image = Annotated[bool, typer.Option(help="buildx: make an image that serves the tree.")]
+CacheFrom = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        metavar="SPEC", help="buildx: cache to take from, as docker buildx has it; repeatable."
+    ),
+]
+CacheTo = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        metavar="SPEC", help="buildx: cache to fill, as docker buildx has it; repeatable."
+    ),
+]
 
 
 @takes_choice()
@@ -34,24 +60,58 @@ def build(
         bool, typer.Option("--allow-dirty", help="Take --source checkouts with changes.")
     ] = False,
     ccache: Annotated[bool, typer.Option(help="Use ccache, where it is installed.")] = True,
+    builder: Builder = None,
+    tag: Tag = None,
+    push: Push = False,
+    image: Image = True,
+    cache_from: CacheFrom = None,
+    cache_to: CacheTo = None,
     as_json: Json = False,
 ) -> None:
     """Fetch, build, assemble and check /opt/tritonserver; a second run does only what is left."""
     from tritonbuild.engine.build import BuildOptions, build_plan, plan_build
 
-    plan, ws = plan_build(choice.book, choice.request, work_dir)
+    buildx = _make_buildx(
+        choice, builder=builder, tag=tag, push=push, image=image,
+        cache_from=tuple(cache_from or ()), cache_to=tuple(cache_to or ()),
+    )  # fmt: skip
+    plan, ws = plan_build(choice.book, choice.request, work_dir, buildx)
     options = BuildOptions(
         lock=lock,
         offline=offline,
         keep_going=keep_going,
         allow_dirty=allow_dirty,
         use_ccache=ccache,
+        buildx=buildx,
     )
     _remember(ws)
     results = build_plan(plan, ws, choice.book, options)
     board = choice.book.board(plan.selection.board)
     is_meant = str(board.arch) == plan.selection.arch and plan.selection.os in board.os
     _report(plan, ws, results, is_for_board=is_meant, as_json=as_json)
+
+
+def _make_buildx(choice: Choice, **given: Any) -> BuildxOptions:  # noqa: ANN401
+    """Return how BuildKit is used.
+
+    Raises:
+        UsageError: It is not, and an option is for it; or there is no name to push to.
+    """
+    from tritonbuild.errors import UsageError
+    from tritonbuild.executors.buildx import BuildxOptions
+    from tritonbuild.plan.model import Executor
+
+    options = BuildxOptions(**given)
+    if choice.request.executor is not Executor.BUILDX and options != BuildxOptions():
+        usual = BuildxOptions()
+        name = next(name for name, value in given.items() if value != getattr(usual, name))
+        option = "no-image" if name == "image" else name.replace("_", "-")
+        msg = f"--{option} is for --executor buildx alone"
+        raise UsageError(msg, hint="add --executor buildx, or leave it out")
+    if options.push and (options.tag is None or not options.image):
+        msg = "--push: where to?"
+        raise UsageError(msg, hint="say --tag REGISTRY/NAME:TAG, without --no-image")
+    return options
 
 
 def _remember(ws: Workspace) -> None:

@@ -115,15 +115,15 @@ Executor = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         help="Where a source build runs: native on this machine and for it, emulated in a root of "
-        "the board's system, cross with that root as a sysroot [native on a machine like the "
-        "board, else emulated].",
+        "the board's system, cross with that root as a sysroot, buildx in containers [native on a "
+        "machine like the board, else emulated].",
         autocompletion=_complete_executor,
     ),
 ]
 Accelerate = Annotated[
     bool,
     typer.Option(
-        help="For --executor emulated: let compilers of this machine do the work of the board's."
+        help="For --executor emulated and buildx: let compilers of this machine do the work of the board's."
     ),
 ]
 Components = Annotated[

@@ -40,6 +40,7 @@ def package(
 
     from tritonbuild.console import terminal
     from tritonbuild.engine.lock import hold
+    from tritonbuild.stage.naming import name_of
 
     chosen = _check_formats(formats or ["tar.zst"])
     ws, plan = open_workspace(work_dir)
@@ -48,7 +49,7 @@ def package(
     with hold(ws, "package"):
         for one in chosen:
             suffix = "oci.tar" if one == "oci" else one
-            with terminal.step(f"pack {_name_of(plan)}.{suffix}"):
+            with terminal.step(f"pack {name_of(plan)}.{suffix}"):
                 made[one] = _make(one, ws, plan, recipes)
     if as_json:
         contents = [_describe(one, package) for one, package in made.items()]
@@ -88,16 +89,11 @@ def _check_formats(formats: list[str]) -> list[str]:
     return list(dict.fromkeys(formats))
 
 
-def _name_of(plan: Plan) -> str:
-    chosen = plan.selection
-    version = plan.find_step("assemble").details["triton_version"]
-    return "-".join(("tritonserver", str(version), chosen.board, chosen.os, chosen.provider))
-
-
 def _make(one: str, ws: Workspace, plan: Plan, recipes: Path | None) -> Package:
+    from tritonbuild.stage.naming import name_of
     from tritonbuild.stage.package import make_package
 
-    name = _name_of(plan)
+    name = name_of(plan)
     date = str(plan.find_step("assemble").details["date"])
     if one == "tar.zst":
         return make_package(ws, name=name, date=date)
@@ -155,21 +151,14 @@ def _make_control(plan: Plan, verified: dict[str, Any]) -> Control:
 
 
 def _make_image_spec(plan: Plan, verified: dict[str, Any]) -> ImageSpec:
+    from tritonbuild.stage.naming import labels_of, tag_of, version_of
     from tritonbuild.stage.oci import ImageSpec
 
-    chosen = plan.selection
-    version = str(plan.find_step("assemble").details["triton_version"])
     return ImageSpec(
-        tag=_name_of(plan).replace("-", ":", 1),
+        tag=tag_of(plan),
         arch=str(verified["arch"]),
-        version=version,
-        labels={
-            "org.opencontainers.image.description": (
-                f"Triton {version} for {chosen.board}: {', '.join(chosen.components)}"
-            ),
-            "tritonbuild.release": chosen.release,
-            "tritonbuild.provider": str(chosen.provider),
-        },
+        version=version_of(plan),
+        labels=labels_of(plan),
     )
 
 
@@ -193,10 +182,11 @@ def _print(one: str, made: Package, ws: Workspace, plan: Plan) -> None:
     if one == "deb":
         terminal.info(f"on the board, as root: apt-get install -y ./{made.path.name}")
     elif one == "oci":
-        tag = _name_of(plan).replace("-", ":", 1)
+        from tritonbuild.stage.naming import tag_of
+
         terminal.info(f"on the board: docker load -i {made.path.name}")
         terminal.info(
-            f"              docker run --rm -p 8000-8002:8000-8002 -v MODELS:/models {tag}"
+            f"              docker run --rm -p 8000-8002:8000-8002 -v MODELS:/models {tag_of(plan)}"
         )
     else:
         to_install = ["zstd", *sorted(set(_read_verified(ws)["to_install"].values()))]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tritonbuild.arch import Arch
 from tritonbuild.doctor.programs import (
+    Buildx,
     Bundled,
     Ccache,
     Docker,
@@ -23,6 +24,7 @@ from tritonbuild.doctor.system import (
     Sandbox,
     SubordinateIds,
 )
+from tritonbuild.plan.model import Executor
 from tritonbuild.recipe.fields import ProviderKind
 
 if TYPE_CHECKING:
@@ -131,10 +133,15 @@ def _wheel_needs(
 def _root_needs(
     plan: Plan, running: list[Need], is_root: bool, work_dir: Path, cache: Path
 ) -> tuple[Need, ...]:
+    containers: list[Need] = []
+    if plan.selection.executor is Executor.BUILDX:
+        arch = Arch(plan.selection.arch)
+        containers = [Docker("runs the containers that components are built in"), Buildx(arch)]
     return (
         Program("git", ("git",), (2, 31), "git", "fetches sources"),
         _NINJA,
         _PATCHELF,
+        *containers,
         *_unpacking_needs(plan, is_root=is_root),
         *running,
         Room("room in the cache", cache, EMULATED_CACHE_SIZE),
@@ -158,7 +165,9 @@ def _source_needs(plan: Plan, native: Arch | None, work_dir: Path) -> tuple[Need
     if native is arch:
         needs.append(Packages(("python3-dev", *plan.packages)))
     if plan.selection.variants.get("onnxruntime") == "docker":
-        needs.append(Docker())
+        needs.append(
+            Docker("the onnxruntime backend's own build makes ONNX Runtime in a container")
+        )
     return (
         *needs,
         Room("room to work", work_dir, SOURCE_WORK_SIZE),

@@ -5,10 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tritonbuild import proc
 from tritonbuild.doctor.model import Finding, Status, apt_argv, format_version, parse_version
+from tritonbuild.errors import HostError
+from tritonbuild.executors.buildx import find_builder
 from tritonbuild.executors.bundled import find_bundled
+
+if TYPE_CHECKING:
+    from tritonbuild.arch import Arch
 
 
 @dataclass(frozen=True)
@@ -152,14 +158,12 @@ class GrpcClient:
 class Docker:
     """Docker with a daemon that answers."""
 
+    why: str
     tool: str = "docker"
 
     def examine(self) -> Finding:
         """Ask the daemon, not the client, for its version."""
-        needed, why = (
-            "≥ 20.10",
-            "the onnxruntime backend's own build makes ONNX Runtime in a container",
-        )
+        needed, why = "≥ 20.10", self.why
         if proc.find_tool("docker") is None:
             return Finding(self.tool, Status.MISSING, "", needed, why, apt_argv("docker.io"))
         answer = proc.capture(["docker", "version", "--format", "{{.Server.Version}}"])
@@ -171,3 +175,23 @@ class Docker:
         if version < (20, 10):
             return Finding(self.tool, Status.OLD, found, needed, why, apt_argv("docker.io"))
         return Finding(self.tool, Status.OK, found, needed, why)
+
+
+@dataclass(frozen=True)
+class Buildx:
+    """BuildKit's client, and a builder that can build for the board."""
+
+    arch: Arch
+    tool: str = "docker buildx"
+
+    def examine(self) -> Finding:
+        """Ask the builder that is in use what it can run."""
+        needed, why = f"a builder for linux/{self.arch}", "builds in containers"
+        if proc.capture(["docker", "buildx", "version"]).returncode != 0:
+            return Finding(self.tool, Status.MISSING, "", needed, why, apt_argv("docker-buildx"))
+        try:
+            builder = find_builder(None, self.arch)
+        except HostError as err:
+            return Finding(self.tool, Status.MISSING, err.message, needed, why)
+        found = "has such a machine" if builder.native else "runs it under QEMU"
+        return Finding(self.tool, Status.OK, f"{builder} {found}", needed, why)

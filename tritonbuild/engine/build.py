@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from tritonbuild.console import terminal
 from tritonbuild.engine.lock import hold
 from tritonbuild.engine.run import run_plan
 from tritonbuild.errors import HostError, TritonBuildError, UsageError
+from tritonbuild.executors.buildx import BuildxOptions
 from tritonbuild.paths import Workspace, cache_dir, make_dir, write_text
 from tritonbuild.plan.layout import SourceLayout
 from tritonbuild.plan.make import make_plan
@@ -38,6 +39,7 @@ class BuildOptions:
         keep_going: After a failure, do what does not need what failed.
         allow_dirty: Take local checkouts with changes.
         use_ccache: Use ccache where it is installed.
+        buildx: How BuildKit is used, for the executor of that name.
     """
 
     lock: Path | None = None
@@ -45,13 +47,25 @@ class BuildOptions:
     keep_going: bool = False
     allow_dirty: bool = False
     use_ccache: bool = True
+    buildx: BuildxOptions = field(default_factory=BuildxOptions)
 
 
-def plan_build(book: RecipeBook, request: Request, work_dir: Path | None) -> tuple[Plan, Workspace]:
+def plan_build(
+    book: RecipeBook,
+    request: Request,
+    work_dir: Path | None,
+    buildx: BuildxOptions | None = None,
+) -> tuple[Plan, Workspace]:
     """Return the plan of a build on this machine, and where it is built.
 
+    Args:
+        book: The recipes.
+        request: What the user asked for.
+        work_dir: Where it is built; None takes the usual place.
+        buildx: How BuildKit is used, if it is.
+
     Raises:
-        HostError: A cross build that cannot be made here.
+        HostError: A cross build that cannot be made here, or no builder for the board.
         TritonBuildError: See `make_plan`.
     """
     if request.provider is ProviderKind.WHEEL:
@@ -62,6 +76,8 @@ def plan_build(book: RecipeBook, request: Request, work_dir: Path | None) -> tup
     executor = request.executor or _choose_executor(book, request)
     if executor is Executor.CROSS:
         _check_cross(Arch(book.board(request.board).arch))
+    if executor is Executor.BUILDX:
+        request = _suit_to_builder(book, request, buildx or BuildxOptions())
     request = dataclasses.replace(request, executor=executor)
     cores, memory = measure_host()
     machine = _find_machine(book, request, cores=cores, memory=memory)
@@ -85,6 +101,22 @@ def _choose_executor(book: RecipeBook, request: Request) -> Executor:
         "system (--executor emulated)"
     )
     return Executor.EMULATED
+
+
+def _suit_to_builder(book: RecipeBook, request: Request, options: BuildxOptions) -> Request:
+    """Return the request as the builder can do it best: one like the board emulates nothing.
+
+    Raises:
+        HostError: There is no builder for the board.
+    """
+    from tritonbuild.executors.buildx import find_builder
+
+    arch = Arch(book.board(request.board).arch)
+    builder = find_builder(options.builder, arch)
+    if not builder.native:
+        return request
+    terminal.info(f"{builder} has an {arch} machine: nothing is emulated")
+    return dataclasses.replace(request, accelerate=False)
 
 
 def _check_cross(arch: Arch) -> None:
@@ -128,7 +160,7 @@ def _check_path(path: Path) -> None:
 
 def plan_in(book: RecipeBook, request: Request, ws: Workspace, machine: Machine | None) -> Plan:
     """Return the plan of a source build in a work directory."""
-    layout = SourceLayout.of_work_dir(PurePosixPath(ws.root))
+    layout = SourceLayout.of_build(request.executor, PurePosixPath(ws.root))
     return make_plan(book, request, layout=layout, machine=machine)
 
 
@@ -183,7 +215,8 @@ def _build_from_source(
 ) -> list[StepResult]:
     from tritonbuild.engine.jobs import JobPool
     from tritonbuild.engine.memory import MemoryBrake
-    from tritonbuild.engine.source import SourceRunner, make_outside, remove_stale_trees
+    from tritonbuild.engine.outside import make_outside
+    from tritonbuild.engine.source import SourceRunner, remove_stale_trees
     from tritonbuild.recipe.failures import load_rules
 
     outside = make_outside(
@@ -194,12 +227,18 @@ def _build_from_source(
         allow_dirty=options.allow_dirty,
     )
     remove_stale_trees(plan, ws)
+    containers = None
+    if plan.selection.executor is Executor.BUILDX:
+        from tritonbuild.engine.containers import ContainerBuild
+
+        containers = ContainerBuild(plan, ws, book, outside.cache, options.buildx)
     tokens = max(job.count for job in plan.jobs)
     memory = max(job.memory_per_job for job in plan.jobs)
     with JobPool(tokens, ws.root) as pool, MemoryBrake(pool, memory):
         runner = SourceRunner(
-            plan, ws, outside, pool, load_rules(book), use_ccache=options.use_ccache
-        )
+            plan, ws, outside, pool, load_rules(book),
+            use_ccache=options.use_ccache, containers=containers,
+        )  # fmt: skip
         return run_plan(plan, ws, runner, keep_going=options.keep_going)
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import secrets
 import shutil
+import tempfile
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import tritonbuild
+from tritonbuild import proc
 from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
 from tritonbuild.engine.diagnose import describe_step_failure
 from tritonbuild.engine.durable import flush, is_spoilt, note_end, note_start
+from tritonbuild.engine.marks import list_tree, mark_folder, read_mark
 from tritonbuild.engine.progress import StepProgress
+from tritonbuild.engine.scripts import make_script
 from tritonbuild.engine.series import check_patches
+from tritonbuild.engine.stages import StageLogs
 from tritonbuild.engine.state import read_durations
 from tritonbuild.engine.systems import (
     are_step_compilers_there,
@@ -27,21 +29,26 @@ from tritonbuild.engine.systems import (
     make_step_compilers,
     make_step_root,
 )
-from tritonbuild.engine.toolchain import make_environment, read_epoch
+from tritonbuild.engine.toolchain import read_epoch
 from tritonbuild.engine.verify import forget_check, is_tree_intact, verify_tree
 from tritonbuild.engine.workplace import get_root_of, make_workplace
 from tritonbuild.errors import SourceError
 from tritonbuild.executors.native import run_build_script, run_script
-from tritonbuild.paths import cache_dir, make_dir, write_text
-from tritonbuild.plan.model import Command, StepKind
+from tritonbuild.paths import make_dir, write_text
+from tritonbuild.plan.layout import SourceLayout
+from tritonbuild.plan.model import StepKind
 from tritonbuild.render.bash import format_functions
-from tritonbuild.render.script import render_script
-from tritonbuild.sources.lock import Lock, find_lock, format_lock, read_lock
-from tritonbuild.sources.rank import choose_mirrors
+from tritonbuild.render.containers import stage_of
+from tritonbuild.sources.lock import (
+    Lock,
+    describe_sources,
+    format_lock,
+    list_sources,
+    read_lock,
+)
 from tritonbuild.sources.resolve import (
     bring_sources,
     is_intact,
-    make_git_environment,
     wanted_of,
 )
 from tritonbuild.stage.assemble import merge_trees
@@ -50,17 +57,17 @@ from tritonbuild.stage.libraries import SystemLibraries
 from tritonbuild.stage.patchelf import get_patchelf, read_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from tritonbuild.console import RunningStep
+    from tritonbuild.engine.containers import ContainerBuild
     from tritonbuild.engine.jobs import JobPool
+    from tritonbuild.engine.outside import Outside
     from tritonbuild.engine.workplace import Workplace
     from tritonbuild.executors.native import ScriptResult
     from tritonbuild.paths import Workspace
     from tritonbuild.plan.model import Plan, Step
     from tritonbuild.recipe.failures import FailureRule
-    from tritonbuild.recipe.load import RecipeBook
-    from tritonbuild.recipe.model import Mirror
 
 Outputs = dict[str, Any]
 
@@ -71,56 +78,6 @@ _SCRIPTS = (
     StepKind.BUILD,
     StepKind.INSTALL,
 )
-
-
-@dataclass(frozen=True)
-class Outside:
-    """How what comes from outside is got.
-
-    Attributes:
-        cache: The user's cache.
-        choose_mirrors: Returns where to look, in order, with upstream's own addresses. Asked only
-            when something is to be fetched: to choose may mean to measure.
-        lock: What was locked before; None takes what is there now.
-        offline: Folder that holds everything; None asks the network.
-        allow_dirty: Take local checkouts as they are.
-    """
-
-    cache: Path
-    choose_mirrors: Callable[[], Sequence[Mirror]] = tuple
-    lock: Lock | None = None
-    offline: Path | None = None
-    allow_dirty: bool = False
-
-
-def make_outside(
-    plan: Plan,
-    book: RecipeBook,
-    *,
-    lock_path: Path | None,
-    offline: Path | None,
-    allow_dirty: bool,
-) -> Outside:
-    """Return how a build gets what comes from outside.
-
-    Args:
-        plan: The plan.
-        book: The recipes, for its mirror.
-        lock_path: The lock; None takes ./tritonbuild.lock where there is one.
-        offline: What `fetch` wrote; None asks the network.
-        allow_dirty: Take local checkouts as they are.
-
-    Raises:
-        SourceError: The lock cannot be read.
-    """
-    wanted = wanted_of(plan.find_step("sources"))
-    return Outside(
-        make_dir(cache_dir()),
-        lambda: choose_mirrors(book, plan.selection.mirror, wanted),
-        find_lock(lock_path),
-        offline.resolve() if offline else None,
-        allow_dirty,
-    )
 
 
 class SourceRunner:
@@ -135,9 +92,14 @@ class SourceRunner:
         rules: tuple[FailureRule, ...],
         *,
         use_ccache: bool,
+        containers: ContainerBuild | None = None,
     ) -> None:
         self._plan = plan
         self._ws = ws
+        self._containers = containers
+        # The work directory, as scripts see it.
+        layout = SourceLayout.of_build(plan.selection.executor, PurePosixPath(ws.root))
+        self._home = layout.work_dir or PurePosixPath(ws.root)
         self._outside = outside
         self._use_ccache = use_ccache
         self._place: Workplace | None = None
@@ -160,12 +122,18 @@ class SourceRunner:
             return {"its sources": format_lock(self._require_lock())}
         if step.kind in (StepKind.ASSEMBLE, StepKind.VERIFY):
             return {"the tools": json.dumps(self._tools())}
+        if step.kind is StepKind.IMAGE:
+            assert self._containers
+            return {"its name and place": self._containers.describe_image()}
         # What the functions do that its commands call.
-        deciding = [command for command in step.commands if not command.incidental]
+        commands = [*step.commands, *(command for one in step.scripts for command in one.commands)]
+        deciding = [command for command in commands if not command.incidental]
         found = {"tritonbuild's functions": "\n".join(format_functions(deciding))}
         if step.kind is StepKind.FETCH:
-            found["its sources"] = _describe_sources(self._require_lock(), step.component)
-        if step.kind in (StepKind.CONFIGURE, StepKind.BUILD):
+            found["its sources"] = describe_sources(self._require_lock(), step.component)
+        if step.kind is StepKind.CONTAINER:
+            found["its sources"] = format_lock(self._require_lock())
+        if step.kind in (StepKind.CONFIGURE, StepKind.BUILD, StepKind.CONTAINER):
             found["the toolchain"] = self._get_place().toolchain.description
             found["SOURCE_DATE_EPOCH"] = str(read_epoch(self._plan))
         return found
@@ -201,12 +169,7 @@ class SourceRunner:
     def is_intact(self, step: Step, outputs: Outputs) -> bool:
         """Return whether what a step left is still there, as far as a quick look tells."""
         if step.kind is StepKind.SOURCES:
-            if self._plan.selection.checkouts:
-                return False  # only a look tells whether somebody worked in them
-            path = self._ws.source_lock_path
-            if not path.is_file() or _digest(path) != outputs.get("lock"):
-                return False
-            return is_intact(self._require_lock(), self._ws.sources_dir)
+            return self._are_sources_intact(outputs)
         if step.kind is StepKind.ROOT:
             return is_step_root_there(step, outputs["root"], self._outside.cache)
         if step.kind is StepKind.COMPILERS:
@@ -217,12 +180,25 @@ class SourceRunner:
         if step.kind is StepKind.VERIFY:
             return self._ws.verify_path.is_file() and self._ws.manifest_path.is_file()
         if step.kind is StepKind.INSTALL:
-            return bool(_list_tree(Path(str(step.details["tree"]))) == outputs.get("files"))
+            return list_tree(self._locate(step.details["tree"])) == str(outputs.get("files"))
+        if step.kind is StepKind.CONTAINER:
+            return bool(self._list_trees(step) == outputs.get("files"))
+        if step.kind is StepKind.IMAGE:
+            assert self._containers
+            return self._containers.is_image_there()
         if step.kind in (StepKind.FETCH, StepKind.CONFIGURE):
-            mark = _read_mark(Path(str(step.details["folder"])))
+            mark = read_mark(self._locate(step.details["folder"]))
             is_same = mark is not None and mark == outputs.get("mark")
             return is_same and not is_spoilt(self._ws, step)
         return True
+
+    def _are_sources_intact(self, outputs: Outputs) -> bool:
+        if self._plan.selection.checkouts:
+            return False  # only a look tells whether somebody worked in them
+        path = self._ws.source_lock_path
+        if not path.is_file() or _digest(path) != outputs.get("lock"):
+            return False
+        return is_intact(self._require_lock(), self._ws.sources_dir)
 
     # --- doing it -----------------------------------------------------------------------------
 
@@ -250,6 +226,10 @@ class SourceRunner:
             return self._assemble(step)
         if step.kind is StepKind.VERIFY:
             return self._verify(step, needed)
+        if step.kind is StepKind.CONTAINER:
+            return self._run_containers(step, name, shown)
+        if step.kind is StepKind.IMAGE:
+            return self._make_image(step, name, shown)
         assert step.kind in _SCRIPTS, step.kind
         return self._run_script(step, name, shown)
 
@@ -272,25 +252,41 @@ class SourceRunner:
         write_text(self._ws.source_lock_path, format_lock(self._lock))
         return {"lock": _digest(self._ws.source_lock_path)}
 
+    def _locate(self, path: object) -> Path:
+        """Return where something is on this machine that scripts see in their work directory."""
+        return self._ws.root / PurePosixPath(str(path)).relative_to(self._home)
+
     def _run_script(self, step: Step, name: str, shown: RunningStep) -> Outputs:
-        environment = make_environment(
-            self._plan,
-            self._ws,
-            step,
-            self._get_place().toolchain,
-            make_git_environment(self._require_lock(), self._ws.sources_dir),
-        )
-        if step.kind is StepKind.CONFIGURE:
-            step = self._with_seeds(step)
-        script = self._ws.scripts_dir / f"{name}.sh"
-        log = self._ws.logs_dir / f"{name}.log"
-        write_text(script, render_script(step, name, environment), executable=True)
+        text = make_script(
+            self._plan, step, name,
+            home=self._home, toolchain=self._get_place().toolchain, lock=self._require_lock(),
+        )  # fmt: skip
         note_start(self._ws, step)
         try:
-            with StepProgress(shown, expected_seconds=self._durations.get(step.id)) as progress:
-                result = self._execute(step, script, log, progress)
+            self._run_text(step, name, text, shown)
         finally:
             note_end(self._ws, step)
+        if step.kind is StepKind.INSTALL:
+            return {"files": list_tree(self._locate(step.details["tree"]))}
+        if step.kind in (StepKind.FETCH, StepKind.CONFIGURE):
+            return {"mark": mark_folder(self._locate(step.details["folder"]))}
+        return {}
+
+    def _run_text(
+        self,
+        step: Step,
+        name: str,
+        text: str,
+        shown: RunningStep,
+        stages: StageLogs | None = None,
+    ) -> None:
+        """Run a script of a step, and tell of its failure; that of a stage by the stage's own log."""
+        script = self._ws.scripts_dir / f"{name}.sh"
+        log = self._ws.logs_dir / f"{name}.log"
+        write_text(script, text, executable=True)
+        with StepProgress(shown, expected_seconds=self._durations.get(step.id)) as progress:
+            watch = stages.watch(progress.feed) if stages else progress.feed
+            result = self._execute(step, script, log, progress, watch)
         if result.returncode != 0:
             self._note_failure(name, script, log, result)
             raise describe_step_failure(
@@ -298,19 +294,62 @@ class SourceRunner:
                 title=step.title,
                 kind=step.kind,
                 returncode=result.returncode,
-                log=log,
+                log=(stages.failed_log if stages else None) or log,
                 script=script,
                 entry=None if self._get_place().sandbox.root is None else self._ws.entry_path,
                 rules=self._rules,
             )
         self._forget_failure(name)
-        if step.kind is StepKind.INSTALL:
-            return {"files": _list_tree(Path(str(step.details["tree"])))}
-        if step.kind in (StepKind.FETCH, StepKind.CONFIGURE):
-            return {"mark": _mark(Path(str(step.details["folder"])))}
+
+    # --- in containers ------------------------------------------------------------------------
+
+    def _run_containers(self, step: Step, name: str, shown: RunningStep) -> Outputs:
+        """Build all components in containers; what each installs comes whole or not at all."""
+        containers = self._containers
+        assert containers
+        lock = self._require_lock()
+        shown.progress("writes what BuildKit is given")
+        containers.write_context(step, self._get_place().toolchain, lock)
+        for leftover in self._ws.root.glob(".trees-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        trees: Any = step.details["trees"]
+        logs = {stage_of(one): self._ws.logs_dir / f"{name}-{one}.log" for one in trees}
+        with (
+            tempfile.TemporaryDirectory(dir=self._ws.root, prefix=".trees-") as folder,
+            StageLogs(logs, {stage_of(one): one for one in trees}) as stages,
+        ):
+            output = Path(folder) / "new"
+            self._run_text(step, name, containers.make_script(name, output, lock), shown, stages)
+            make_dir(self._ws.trees_dir)
+            for component, path in trees.items():
+                tree = self._locate(path)
+                if tree.exists():
+                    tree.rename(Path(folder) / component)
+                (output / component).rename(tree)
+        return {"files": self._list_trees(step)}
+
+    def _list_trees(self, step: Step) -> dict[str, str]:
+        trees: Any = step.details["trees"]
+        return {name: list_tree(self._locate(path)) for name, path in trees.items()}
+
+    def _make_image(self, step: Step, name: str, shown: RunningStep) -> Outputs:
+        containers = self._containers
+        assert containers
+        if containers.makes_image:
+            verified = json.loads(self._ws.verify_path.read_text(encoding="utf-8"))
+            shown.progress("writes the system that serves")
+            containers.write_image(verified, self._ws.logs_dir / f"{name}-root.log")
+            self._run_text(step, name, containers.make_image_script(name), shown)
         return {}
 
-    def _execute(self, step: Step, script: Path, log: Path, progress: StepProgress) -> ScriptResult:
+    def _execute(
+        self,
+        step: Step,
+        script: Path,
+        log: Path,
+        progress: StepProgress,
+        watch: Callable[[str], None],
+    ) -> ScriptResult:
         """Run a script; what compiles shares the job tokens."""
         place = self._get_place()
         with ExitStack() as stack:
@@ -328,25 +367,13 @@ class SourceRunner:
                 stack.enter_context(
                     self._pool.implicit(lambda: progress.note("waits for a free job"))
                 )
+            # In containers compilers share tokens of their own: their machine may be another one.
+            asks_buildkit = step.kind in (StepKind.CONTAINER, StepKind.IMAGE)
+            environment = proc.read_environment(proc.GITHUB_CACHE) if asks_buildkit else {}
             return run_script(
-                script, log=log, environment={}, watch=progress.feed, started=progress.follow,
+                script, log=log, environment=environment, watch=watch, started=progress.follow,
                 sandbox=place.sandbox,
             )  # fmt: skip
-
-    def _with_seeds(self, step: Step) -> Step:
-        """Put archives where CMake's own download would put them, right before it runs."""
-        commands: list[Command] = []
-        for archive in self._require_lock().archives:
-            if archive.component == step.component and archive.seed is not None:
-                folder = str(PurePosixPath(archive.seed).parent)
-                note = f"{archive.name} is here already: CMake checks it and downloads nothing"
-                source = str(self._ws.sources_dir / archive.file)
-                commands += [
-                    Command(("mkdir", "-p", folder), note=note),
-                    Command(("cp", source, archive.seed), note=note),
-                ]
-        last = len(step.commands) - 1
-        return replace(step, commands=(*step.commands[:last], *commands, step.commands[last]))
 
     def _note_failure(self, name: str, script: Path, log: Path, result: ScriptResult) -> None:
         """Note which step failed: of several the first, which is the one that is told of."""
@@ -373,7 +400,8 @@ class SourceRunner:
 
     def _assemble(self, step: Step) -> Outputs:
         forget_check(self._ws)
-        parts: Any = step.details["parts"]
+        said: Any = step.details["parts"]
+        parts = [{**part, "tree": str(self._locate(part["tree"]))} for part in said]
         origins = merge_trees(parts, stage_dir=self._ws.stage_dir, patchelf=get_patchelf())
         return {"origins": origins}
 
@@ -390,7 +418,7 @@ class SourceRunner:
             versions={name: packages[name] for name in sorted(always_there & set(packages))},
             always_there=always_there,
             runtime_packages=details["runtime_packages"],
-            sources=_list_sources(self._require_lock()),
+            sources=list_sources(self._require_lock()),
         )
 
     def _read_system(
@@ -410,77 +438,8 @@ class SourceRunner:
         return system, versions, set(details["base_libraries"].values())
 
 
-def _describe_sources(lock: Lock, component: str | None) -> str:
-    """Return what a component is made from, exactly; nothing of the others."""
-    mine = [dataclasses.asdict(one) for one in lock.repositories if one.component == component]
-    archives = [dataclasses.asdict(one) for one in lock.archives if one.component == component]
-    return json.dumps([mine, archives], sort_keys=True)
-
-
-def _list_sources(lock: Lock) -> list[dict[str, Any]]:
-    """Return what everything is made from, for the manifest: no path of this machine."""
-    repositories = [
-        {
-            "component": one.component,
-            "repository": "local checkout" if one.checkout else one.repository,
-            "ref": one.ref,
-            "commit": one.commit,
-            **({"dirty": one.dirty} if one.dirty else {}),
-        }
-        for one in lock.repositories
-    ]
-    archives = [
-        {
-            "component": one.component,
-            "name": one.name,
-            "url": "local file" if one.url.startswith("file:") else one.url,
-            "sha256": one.sha256,
-        }
-        for one in lock.archives
-    ]
-    return [*repositories, *archives]
-
-
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _list_tree(tree: Path) -> str:
-    """Return a checksum over names, modes, sizes and times: whether somebody touched a tree."""
-    digest = hashlib.sha256()
-    for path in sorted(tree.rglob("*")):
-        status = path.lstat()
-        if not path.is_dir() or path.is_symlink():
-            digest.update(
-                f"{path.relative_to(tree)} {status.st_mode} {status.st_size} "
-                f"{status.st_mtime_ns}\n".encode()
-            )
-    return digest.hexdigest()
-
-
-def _find_mark(folder: Path) -> Path:
-    """Return where a folder's mark is: not where it would count as a change of the sources."""
-    return (
-        folder / ".git" / "tritonbuild" if (folder / ".git").is_dir() else folder / ".tritonbuild"
-    )
-
-
-def _mark(folder: Path) -> str:
-    """Mark a folder that a script made anew, and return the mark.
-
-    It goes with the folder: who deletes it, or runs the script by hand, takes away what later steps
-    did in it.
-    """
-    mark = secrets.token_hex(8)
-    write_text(_find_mark(folder), mark + "\n")
-    return mark
-
-
-def _read_mark(folder: Path) -> str | None:
-    try:
-        return _find_mark(folder).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return None
 
 
 def remove_stale_trees(plan: Plan, ws: Workspace) -> None:

@@ -65,6 +65,9 @@ def make_step_compilers(
         HostError: Programs of the root cannot run here.
     """
     arch = Arch(plan.selection.arch)
+    in_containers = plan.selection.executor is Executor.BUILDX
+    if in_containers and not plan.selection.accelerate:  # nothing of it runs here
+        return {"compilers": None, "reason": "the root's own are used"}
     check_emulation(arch)
     root = find_root(root_spec_of(plan.find_step("build-root")), cache)
     assert root is not None, "the step before made it"
@@ -72,7 +75,7 @@ def make_step_compilers(
     check_sandbox(sandbox)
     is_cross = plan.selection.executor is Executor.CROSS
     fall_back = _refuse if is_cross else _fall_back
-    if Arch.native() is arch and not is_cross:
+    if Arch.native() is arch and not is_cross and not in_containers:
         return {"compilers": None, "reason": "this machine runs the root's own"}
     if not plan.selection.accelerate:
         terminal.warning(f"--no-accelerate: {_COST}")

@@ -19,6 +19,7 @@ from tritonbuild.errors import HostError
 from tritonbuild.executors.compilers import BIN
 from tritonbuild.executors.machine import SYSTEM_PATH, find_program
 from tritonbuild.paths import make_dir, write_text
+from tritonbuild.plan.layout import HOME
 from tritonbuild.plan.root import SYSROOT
 from tritonbuild.render.template import render_template
 from tritonbuild.stage.members import read_mtime
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from tritonbuild.executors.rootfs import Root
     from tritonbuild.paths import Workspace
     from tritonbuild.plan.model import Machine, Plan, Step
-
-# The paths of this machine must not end up in what is built (__FILE__, debug information).
-_PREFIX = "/usr/src/tritonserver"
 
 # A header says the same of itself (__FILE__, debug information) as it does on the board.
 _UNMAP_SYSROOT = f"-ffile-prefix-map={SYSROOT}/=/"
@@ -63,7 +61,7 @@ class Toolchain:
             number alone does not tell.
         description: What of them all decides a result; ccache does not.
         ccache: The program, None where there is none or none is wanted.
-        file: CMake's toolchain file.
+        file: CMake's toolchain file, as scripts see it.
         environment: Variables that name programs.
         shares_jobs: Whether Ninja is new enough to take its jobs from a pool.
         flags: What compilers have to be told besides what every build tells them.
@@ -73,7 +71,7 @@ class Toolchain:
     compiler: str
     description: str
     ccache: PurePosixPath | None
-    file: Path
+    file: PurePosixPath
     environment: Mapping[str, str] = field(default_factory=dict)
     shares_jobs: bool = True
     flags: str = ""
@@ -101,7 +99,7 @@ def make_toolchain(plan: Plan, ws: Workspace, *, use_ccache: bool) -> Toolchain:
         compiler=compiler,
         description=describe_programs(compiler, ninja_version, machine),
         ccache=PurePosixPath(ccache) if ccache else None,
-        file=_write_file(ws),
+        file=_write_file(ws.root, PurePosixPath(ws.root)),
     )
 
 
@@ -118,21 +116,28 @@ def describe_programs(compiler: str, ninja: str, machine: Machine) -> str:
 
 
 def make_root_toolchain(
-    plan: Plan, ws: Workspace, root: Root, compilers: Compilers | None, *, use_ccache: bool
+    plan: Plan,
+    root: Root,
+    compilers: Compilers | None,
+    *,
+    around: Path,
+    home: PurePosixPath,
+    use_ccache: bool,
 ) -> Toolchain:
     """Return the programs of a build in a root, and write CMake's toolchain file.
 
     Args:
         plan: The plan.
-        ws: The work directory, which is mounted in the root.
         root: The root.
         compilers: The host's compilers, which do the work of the root's; None where there are none.
+        around: Folder that gets `tools` and the toolchain file.
+        home: Where scripts see that folder.
         use_ccache: Use ccache.
 
     Raises:
         HostError: A program is missing.
     """
-    folder = make_dir(ws.root / "tools")
+    folder = make_dir(around / "tools")
     # patchelf is linked statically and runs in any root; ninja needs the libraries of its machine.
     runs_here = compilers is not None or Arch.native() is Arch(plan.selection.arch)
     for name in ("patchelf", *(["ninja"] if runs_here else [])):
@@ -146,17 +151,18 @@ def make_root_toolchain(
     gcc = f"g++-{plan.machine.gcc.partition('.')[0]}"
     compiler = compilers.version if compilers else f"{gcc} {versions.get(gcc, '')} of the root"
     digest = hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()
-    first = [str(folder), *([str(BIN)] if compilers else [])]
+    first = [str(home / "tools"), *([str(BIN)] if compilers else [])]
     ccache = PurePosixPath(BIN / "ccache" if compilers else "/usr/bin/ccache")
     return Toolchain(
         path=":".join([*first, SYSTEM_PATH]),
         compiler=compiler,
         description=f"{compiler}; packages {digest}; {_TOOLCHAIN}",
         ccache=ccache if use_ccache else None,
-        file=_write_file(ws),
+        file=_write_file(around, home),
         environment={
             "CCACHE_DIR": str(CCACHE_DIR),
             **({"CC": str(BIN / "gcc"), "CXX": str(BIN / "g++")} if compilers else {}),
+            **_emulate(plan),
         },
         shares_jobs=runs_here,
     )
@@ -204,15 +210,21 @@ def make_cross_toolchain(
         compiler=compilers.version,
         description=f"{compilers.version}; packages {digest}; {text}; {_UNMAP_SYSROOT}",
         ccache=BIN / "ccache" if use_ccache else None,
-        file=_write_file(ws, text),
+        file=_write_file(ws.root, PurePosixPath(ws.root), text),
         flags=_UNMAP_SYSROOT,
         environment={
             "CCACHE_DIR": str(CCACHE_DIR),
             "QEMU_LD_PREFIX": str(SYSROOT),
             "PKG_CONFIG_SYSROOT_DIR": str(SYSROOT),
             "PKG_CONFIG_LIBDIR": ":".join(pkg_config),
+            **_emulate(plan),
         },
     )
+
+
+def _emulate(plan: Plan) -> dict[str, str]:
+    """Return what tells QEMU which core it is: a script keeps nothing that it does not say itself."""
+    return {"QEMU_CPU": plan.selection.qemu_cpu} if plan.selection.qemu_cpu else {}
 
 
 def _require(name: str) -> Path:
@@ -242,11 +254,12 @@ def _read_make_version(make: Path | None) -> str:
     return found[1] if found else ""
 
 
-def _write_file(ws: Workspace, text: str = _TOOLCHAIN) -> Path:
-    file = ws.root / "toolchain.cmake"
+def _write_file(around: Path, home: PurePosixPath, text: str = _TOOLCHAIN) -> PurePosixPath:
+    """Write the toolchain file into a folder that scripts see elsewhere; return where they do."""
+    file = around / "toolchain.cmake"
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         write_text(file, text)
-    return file
+    return home / file.name
 
 
 def read_epoch(plan: Plan) -> int:
@@ -259,18 +272,18 @@ def read_epoch(plan: Plan) -> int:
 
 
 def make_environment(
-    plan: Plan, ws: Workspace, step: Step, toolchain: Toolchain, git: Mapping[str, str]
+    plan: Plan, home: PurePosixPath, step: Step, toolchain: Toolchain, git: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the environment of a step's script, all that it needs besides a user's own.
 
     Args:
         plan: The plan.
-        ws: The work directory.
+        home: The work directory, as the script sees it.
         step: The step.
         toolchain: The programs.
         git: What lets git take every repository from the work directory.
     """
-    remap = f"-ffile-prefix-map={shlex.quote(str(ws.root))}={_PREFIX} {toolchain.flags}".rstrip()
+    remap = f"-ffile-prefix-map={shlex.quote(str(home))}={HOME} {toolchain.flags}".rstrip()
     environment = {
         "PATH": toolchain.path,
         "LC_ALL": "C.UTF-8",

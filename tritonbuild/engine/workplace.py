@@ -19,6 +19,7 @@ from tritonbuild.executors.compilers import compilers_spec_of, find_compilers
 from tritonbuild.executors.rootfs import HOST_PROGRAMS, find_root, root_spec_of
 from tritonbuild.executors.sandbox import DIRECT, Sandbox
 from tritonbuild.paths import make_dir, write_text
+from tritonbuild.plan.layout import HOME
 from tritonbuild.plan.model import Executor
 from tritonbuild.plan.root import SYSROOT
 from tritonbuild.sources.lock import read_lock
@@ -65,6 +66,14 @@ def make_workplace(plan: Plan, ws: Workspace, cache: Path, *, use_ccache: bool) 
     Raises:
         HostError: A program or root that is needed is not there.
     """
+    if plan.selection.executor is Executor.BUILDX:
+        root = get_root_of(plan, "build-root", cache)
+        compilers = find_plan_compilers(plan, root, cache)
+        toolchain = make_root_toolchain(
+            plan, root, compilers,
+            around=ws.context_dir, home=HOME, use_ccache=use_ccache,
+        )  # fmt: skip
+        return Workplace(DIRECT, toolchain)
     sandbox = find_sandbox(plan, ws, cache)
     if sandbox.root is None:
         return Workplace(sandbox, make_toolchain(plan, ws, use_ccache=use_ccache))
@@ -75,7 +84,10 @@ def make_workplace(plan: Plan, ws: Workspace, cache: Path, *, use_ccache: bool) 
         tools = get_root_of(plan, "tools-root", cache)
         toolchain = make_cross_toolchain(plan, ws, root, tools, compilers, use_ccache=use_ccache)
     else:
-        toolchain = make_root_toolchain(plan, ws, root, compilers, use_ccache=use_ccache)
+        toolchain = make_root_toolchain(
+            plan, root, compilers,
+            around=ws.root, home=PurePosixPath(ws.root), use_ccache=use_ccache,
+        )  # fmt: skip
     return Workplace(sandbox, toolchain)
 
 
@@ -87,7 +99,7 @@ def find_sandbox(plan: Plan, ws: Workspace, cache: Path) -> Sandbox:
     Raises:
         HostError: The root is not there.
     """
-    if not plan.selection.runs_in_root:
+    if not plan.selection.runs_in_root or plan.selection.executor is Executor.BUILDX:
         return DIRECT
     executor = plan.selection.executor
     root = get_root_of(plan, "build-root", cache)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tritonbuild.errors import UsageError
+from tritonbuild.plan.containers import CONTAINERS, plan_containers, plan_image
 from tritonbuild.plan.model import Executor, Step, StepKind
 from tritonbuild.plan.packages import packages_of, runtime_packages_of
 from tritonbuild.plan.root import plan_build_root, plan_compilers, plan_root, plan_tools_root
@@ -40,8 +41,13 @@ def frame_stages(
     if systems:
         _check_docker(parts)
     before = tuple(step.id for step in systems)
+    if selection.executor is Executor.BUILDX:
+        stages = (plan_containers(parts, stages),)
     inside = [replace(step, after=(*step.after, *before)) for step in stages]
-    return (*systems, *_plan_sources(parts), *inside, *_plan_tree(book, selection, parts))
+    tree = _plan_tree(book, selection, parts)
+    if selection.executor is Executor.BUILDX:
+        tree = (*tree, plan_image(selection))
+    return (*systems, *_plan_sources(parts), *inside, *tree)
 
 
 def _check_docker(parts: Sequence[Part]) -> None:
@@ -99,14 +105,17 @@ def _plan_sources(parts: Sequence[Part]) -> tuple[Step, Step]:
     return sources, check
 
 
-def _plan_tree(book: RecipeBook, selection: Selection, parts: Sequence[Part]) -> tuple[Step, Step]:
+def _plan_tree(book: RecipeBook, selection: Selection, parts: Sequence[Part]) -> tuple[Step, ...]:
     """Return assembly and verification."""
+    last = [f"{StepKind.INSTALL}-{part.name}" for part in parts]
+    if selection.executor is Executor.BUILDX:
+        last = [CONTAINERS]
     system = book.operating_system(selection.os)
     release = book.release(selection.release)
     assemble = Step(
         "assemble", StepKind.ASSEMBLE, "assemble /opt/tritonserver",
         "one tree that can be moved, with what each component has to leave",
-        needs=tuple(f"{StepKind.INSTALL}-{part.name}" for part in parts),
+        needs=tuple(last),
         details={
             "parts": [
                 {

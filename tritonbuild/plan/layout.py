@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import PurePosixPath
 
-if TYPE_CHECKING:
-    from pathlib import PurePosixPath
+from tritonbuild.plan.model import Executor
+
+# Where sources are in what is built (__FILE__, debug information), wherever they really were; in a
+# container they are there. The same on all machines, so that one can use what another compiled.
+HOME = PurePosixPath("/usr/src/tritonserver")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,16 @@ class SourceLayout:
     def of_work_dir(cls, work_dir: PurePosixPath) -> SourceLayout:
         """Return the folders inside a work directory."""
         return cls(work_dir / "build", work_dir / "server", work_dir)
+
+    @classmethod
+    def of_build(cls, executor: Executor | None, work_dir: PurePosixPath) -> SourceLayout:
+        """Return the folders of a build as its scripts see them.
+
+        Args:
+            executor: Where they run.
+            work_dir: The work directory on this machine.
+        """
+        return cls.of_work_dir(HOME if executor is Executor.BUILDX else work_dir)
 
     @classmethod
     def of_script(

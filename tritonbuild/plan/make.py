@@ -57,7 +57,9 @@ def make_plan(
         return Plan(
             tritonbuild.__version__, selection, plan_wheel_steps(book, selection), {}, (), (), notes
         )
-    layout = layout or SourceLayout.of_work_dir(PurePosixPath("/build") / selection.work_name)
+    layout = layout or SourceLayout.of_build(
+        selection.executor, PurePosixPath("/build") / selection.work_name
+    )
     machine = machine or _describe_machine(book, selection)
     prefixes = {name: str(layout.install_prefix_of(name)) for name in selection.components}
     archives_dir = str(layout.build_dir / "archives")

@@ -18,7 +18,7 @@ from tritonbuild.recipe.fields import ProviderKind  # noqa: TC001
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 
 
 class Executor(str, Enum):
@@ -30,6 +30,8 @@ class Executor(str, Enum):
     """In a root of the board's system, under QEMU where its architecture is another one."""
     CROSS = "cross"
     """In a root of the board's system for this machine's architecture, with a cross compiler."""
+    BUILDX = "buildx"
+    """In containers of the board's system, which BuildKit runs; its machine may be another one."""
 
     def __str__(self) -> str:
         return self.value
@@ -47,8 +49,10 @@ class StepKind(str, Enum):
     CONFIGURE = "configure"
     BUILD = "build"
     INSTALL = "install"
+    CONTAINER = "container"
     ASSEMBLE = "assemble"
     VERIFY = "verify"
+    IMAGE = "image"
 
     def __str__(self) -> str:
         return self.value
@@ -139,6 +143,7 @@ class Request:
     checkouts: dict[str, str] = field(default_factory=dict)
     archives: dict[str, OwnArchive] = field(default_factory=dict)
     accelerate: bool = True
+    base_image: str | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,7 @@ class Selection:
             repository.
         archives: Files of the user's instead of archives of the release, by name.
         accelerate: Whether compilers of this machine do the work of those of the board's system.
+        base_image: Image that the board's system is taken from; None unpacks its packages.
     """
 
     board: str
@@ -172,11 +178,12 @@ class Selection:
     checkouts: dict[str, str] = field(default_factory=dict)
     archives: dict[str, OwnArchive] = field(default_factory=dict)
     accelerate: bool = True
+    base_image: str | None = None
 
     @property
     def runs_in_root(self) -> bool:
-        """Whether scripts run in a root of the board's system; what they build is for the board."""
-        return self.executor in (Executor.EMULATED, Executor.CROSS)
+        """Whether scripts run in a system like the board's; what they build is for the board."""
+        return self.executor in (Executor.EMULATED, Executor.CROSS, Executor.BUILDX)
 
     @property
     def work_name(self) -> str:
@@ -246,6 +253,7 @@ class Step:
         environment: Variables of its script; CFLAGS, CXXFLAGS and LDFLAGS are added to.
         commands: What runs, for steps that are scripts.
         details: Inputs, for steps that are not: names, checksums, packages.
+        scripts: The steps that run in its container one after the other, for a step that is one.
     """
 
     id: str
@@ -258,6 +266,7 @@ class Step:
     environment: dict[str, str] = field(default_factory=dict)
     commands: tuple[Command, ...] = ()
     details: dict[str, object] = field(default_factory=dict)
+    scripts: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -345,6 +354,7 @@ def key_parts_of(
         "details": step.details,
         "environment": step.environment,
         "plan": [PLAN_VERSION, step.id],
+        **{f"script {one.id}": key_of(key_parts_of(one, {}, {})) for one in step.scripts},
         **{f"needs {name}": key for name, key in needed.items()},
         **inputs,
     }

@@ -77,10 +77,10 @@ def _check_acceleration(request: Request, provider: ProviderKind) -> None:
         UsageError: It would.
     """
     way = "--from wheel" if provider is ProviderKind.WHEEL else f"--executor {request.executor}"
-    may_be_emulated = request.executor in (None, Executor.EMULATED)
+    may_be_emulated = request.executor in (None, Executor.EMULATED, Executor.BUILDX)
     if not request.accelerate and (provider is ProviderKind.WHEEL or not may_be_emulated):
         msg = f"--no-accelerate does not go with {way}"
-        raise UsageError(msg, hint="leave it out: it is for --executor emulated alone")
+        raise UsageError(msg, hint="leave it out: it is for --executor emulated and buildx")
 
 
 def _take_own_os(book: RecipeBook, machine: Machine, wanted: str | None) -> str:

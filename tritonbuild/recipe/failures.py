@@ -37,8 +37,8 @@ Pattern = Annotated[str, AfterValidator(_check_pattern)]
 Link = Annotated[str, Field(pattern=r"^https?://\S+$")]
 # The values of tritonbuild.plan.model.StepKind, which is above this layer's reach.
 StepName = Literal[
-    "root", "compilers", "sources", "check", "fetch", "patch", "configure", "build", "install", "assemble",
-    "verify",
+    "root", "compilers", "sources", "check", "fetch", "patch", "configure", "build", "install",
+    "container", "assemble", "verify", "image",
 ]  # fmt: skip
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tritonbuild.proc import INHERITED, INHERITED_PREFIXES, PROXIES, STEP_MARK
+from tritonbuild.plan.model import StepKind
+from tritonbuild.proc import GITHUB_CACHE, INHERITED, INHERITED_PREFIXES, PROXIES, STEP_MARK
 from tritonbuild.render.bash import format_commands, format_functions, quote
 
 if TYPE_CHECKING:
@@ -19,20 +20,13 @@ END_OF_ENVIRONMENT = "# end of environment"
 
 # Who runs it by hand has more in the environment than tritonbuild lets through, and some of that
 # would change the result: CC, LDFLAGS, DESTDIR, CMAKE_..., GIT_...
-_KEPT = "|".join(
-    (
-        *sorted({*INHERITED, "LC_ALL", "PWD", "MAKEFLAGS", STEP_MARK}),
-        *(f"{prefix}*" for prefix in INHERITED_PREFIXES),
-        *(name for proxy in PROXIES for name in (proxy, proxy.upper())),
-    )
+_KEPT = (
+    *sorted({*INHERITED, "LC_ALL", "PWD", "MAKEFLAGS", STEP_MARK}),
+    *(f"{prefix}*" for prefix in INHERITED_PREFIXES),
+    *(name for proxy in PROXIES for name in (proxy, proxy.upper())),
 )
-_CLEAN = (
-    "for name in $(compgen -e); do",
-    f'  case $name in {_KEPT}) ;; *) unset -v "$name" ;; esac',
-    "done",
-    # Of these the job tokens alone.
-    "if [[ ${MAKEFLAGS-} != *--jobserver-auth=fifo:* ]]; then unset -v MAKEFLAGS; fi",
-)
+# Of these the job tokens alone.
+_CLEAN_MAKEFLAGS = "if [[ ${MAKEFLAGS-} != *--jobserver-auth=fifo:* ]]; then unset -v MAKEFLAGS; fi"
 
 # A configure check or an installed file must not depend on the user's umask.
 _UMASK = "umask 022"
@@ -57,7 +51,7 @@ def render_script(step: Step, name: str, environment: Mapping[str, str]) -> str:
         "# shellcheck disable=SC2016",
         _UMASK,
         "# Nothing else of the environment that it is started in counts.",
-        *_CLEAN,
+        *_clean(step),
         *(f"export {key}={quote(value)}" for key, value in sorted(environment.items())),
         END_OF_ENVIRONMENT,
         "set -e",
@@ -66,3 +60,15 @@ def render_script(step: Step, name: str, environment: Mapping[str, str]) -> str:
         *format_commands(step.commands),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _clean(step: Step) -> list[str]:
+    """Return the lines that take away what else there is in the environment."""
+    asks_buildkit = step.kind in (StepKind.CONTAINER, StepKind.IMAGE)
+    kept = "|".join((*_KEPT, *(GITHUB_CACHE if asks_buildkit else ())))
+    return [
+        "for name in $(compgen -e); do",
+        f'  case $name in {kept}) ;; *) unset -v "$name" ;; esac',
+        "done",
+        _CLEAN_MAKEFLAGS,
+    ]

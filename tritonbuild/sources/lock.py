@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -314,3 +315,34 @@ def _list_entries(lock: Lock) -> Iterator[tuple[str, str]]:
         yield f"wheel {wheel.filename}", f"sha256 {wheel.sha256}"
     for image in lock.images:
         yield f"image {image.name}", image.digest
+
+
+def describe_sources(lock: Lock, component: str | None) -> str:
+    """Return what a component is made from, exactly; nothing of the others."""
+    mine = [dataclasses.asdict(one) for one in lock.repositories if one.component == component]
+    archives = [dataclasses.asdict(one) for one in lock.archives if one.component == component]
+    return json.dumps([mine, archives], sort_keys=True)
+
+
+def list_sources(lock: Lock) -> list[dict[str, Any]]:
+    """Return what everything is made from, for the manifest: no path of this machine."""
+    repositories = [
+        {
+            "component": one.component,
+            "repository": "local checkout" if one.checkout else one.repository,
+            "ref": one.ref,
+            "commit": one.commit,
+            **({"dirty": one.dirty} if one.dirty else {}),
+        }
+        for one in lock.repositories
+    ]
+    archives = [
+        {
+            "component": one.component,
+            "name": one.name,
+            "url": "local file" if one.url.startswith("file:") else one.url,
+            "sha256": one.sha256,
+        }
+        for one in lock.archives
+    ]
+    return [*repositories, *archives]

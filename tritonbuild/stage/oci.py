@@ -12,13 +12,13 @@ import datetime as dt
 import gzip
 import hashlib
 import json
-import stat
 import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
+from tritonbuild.stage.image_base import COMMAND, ENTRYPOINT, PATH, PORTS, USER, list_base
 from tritonbuild.stage.members import (
     add_members,
     list_members,
@@ -39,20 +39,8 @@ _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 
-# Not root: whoever breaks out of the server is nobody.
-_USER = 1000
-_PORTS = (8000, 8001, 8002)
-_PATH = "/opt/tritonserver/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 # Level 9 takes twice as long for a hundredth of the size.
 _LEVEL = 6
-
-# What a root unpacked without its packages' scripts lacks, and programs ask for.
-_ETC = {
-    "etc/passwd": f"root:x:0:0:root:/root:/bin/sh\ntriton:x:{_USER}:{_USER}::/tmp:/bin/sh\n",
-    "etc/group": f"root:x:0:\ntriton:x:{_USER}:\n",
-    "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-}
 
 
 @dataclass(frozen=True)
@@ -121,7 +109,7 @@ def make_image(ws: Workspace, *, name: str, date: str, base: Path, spec: ImageSp
 def _write(path: Path, contents: Contents, *, base: Path, spec: ImageSpec, folder: Path) -> None:
     layers = []
     diff_ids = []
-    for number, members in enumerate((_list_base(base, contents.mtime), list_members(contents))):
+    for number, members in enumerate((list_base(base, contents.mtime), list_members(contents))):
         layer, diff_id = _write_layer(folder / f"layer{number}", members)
         layers.append(layer)
         diff_ids.append(f"sha256:{diff_id}")
@@ -177,11 +165,11 @@ def _make_config(spec: ImageSpec, mtime: int, diff_ids: list[str]) -> dict[str, 
         "os": "linux",
         **({"variant": "v8"} if spec.arch == "arm64" else {}),
         "config": {
-            "User": f"{_USER}:{_USER}",
-            "ExposedPorts": {f"{port}/tcp": {} for port in _PORTS},
-            "Env": [f"PATH={_PATH}", "LANG=C.UTF-8", f"TRITON_SERVER_VERSION={spec.version}"],
-            "Entrypoint": ["/opt/tritonserver/bin/tritonserver"],
-            "Cmd": ["--model-repository=/models"],
+            "User": f"{USER}:{USER}",
+            "ExposedPorts": {f"{port}/tcp": {} for port in PORTS},
+            "Env": [f"PATH={PATH}", "LANG=C.UTF-8", f"TRITON_SERVER_VERSION={spec.version}"],
+            "Entrypoint": list(ENTRYPOINT),
+            "Cmd": list(COMMAND),
             "WorkingDir": "/",
             "Labels": {
                 "org.opencontainers.image.created": created,
@@ -214,48 +202,6 @@ def _make_index(spec: ImageSpec, manifest: _Blob) -> dict[str, Any]:
             }
         ],
     }
-
-
-def _list_base(base: Path, mtime: int) -> Iterator[Member]:
-    """Yield a root's files, sorted, all of them root's, with one of two modes.
-
-    A root that an ordinary user unpacked has that user's umask in it, and what may set the user id
-    has no place in an image like this one.
-    """
-    seen: dict[tuple[int, int], str] = {}
-    for path in _walk(base):
-        name = PurePosixPath(path.relative_to(base))
-        status = path.lstat()
-        if str(name) in _ETC:
-            continue
-        if stat.S_ISLNK(status.st_mode):
-            info = make_info(name, mtime, kind=tarfile.SYMTYPE, mode=0o777)
-            info.linkname = str(path.readlink())
-            yield info, None
-        elif stat.S_ISDIR(status.st_mode):
-            mode = 0o1777 if str(name) in ("tmp", "var/tmp") else 0o755
-            yield make_info(name, mtime, kind=tarfile.DIRTYPE, mode=mode), None
-        elif stat.S_ISREG(status.st_mode):
-            mode = 0o755 if status.st_mode & 0o100 else 0o644
-            first = seen.setdefault((status.st_dev, status.st_ino), str(name))
-            if first != str(name):
-                info = make_info(name, mtime, kind=tarfile.LNKTYPE, mode=mode)
-                info.linkname = first
-                yield info, None
-                continue
-            info = make_info(name, mtime, kind=tarfile.REGTYPE, mode=mode)
-            info.size = status.st_size
-            yield info, path
-    for file, text in _ETC.items():
-        yield make_file(file, text.encode(), mtime)
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield all that is in a folder, sorted, folders before what is in them."""
-    for path in sorted(folder.iterdir()):
-        yield path
-        if path.is_dir() and not path.is_symlink():
-            yield from _walk(path)
 
 
 def _write_layer(path: Path, members: Iterable[Member]) -> tuple[_Blob, str]:

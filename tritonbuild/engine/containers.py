@@ -1,0 +1,202 @@
+"""The steps of a build in BuildKit's containers: its context, each component, and the image."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tritonbuild import proc
+from tritonbuild.arch import Arch
+from tritonbuild.console import terminal
+from tritonbuild.engine.scripts import make_script
+from tritonbuild.engine.toolchain import CCACHE_DIR, read_epoch
+from tritonbuild.engine.workplace import find_plan_compilers, get_root_of
+from tritonbuild.executors.buildx import find_builder
+from tritonbuild.executors.rootfs import HOST_PROGRAMS
+from tritonbuild.paths import data_dir, make_dir, write_text
+from tritonbuild.plan.layout import HOME
+from tritonbuild.plan.model import Command, Step, StepKind
+from tritonbuild.render.containers import (
+    RUNTIME,
+    TREES,
+    ImageFacts,
+    render_bake,
+    render_dockerfile,
+)
+from tritonbuild.render.script import render_script
+from tritonbuild.sources.part import write_part
+from tritonbuild.stage.image_base import (
+    COMMAND,
+    ENTRYPOINT,
+    PATH,
+    PORTS,
+    USER,
+    base_spec_of,
+    get_base,
+    write_base,
+)
+from tritonbuild.stage.naming import labels_of, tag_of, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from tritonbuild.engine.toolchain import Toolchain
+    from tritonbuild.executors.buildx import Builder, BuildxOptions
+    from tritonbuild.executors.compilers import Compilers
+    from tritonbuild.paths import Workspace
+    from tritonbuild.plan.model import Plan
+    from tritonbuild.recipe.load import RecipeBook
+    from tritonbuild.sources.lock import Lock
+
+
+class ContainerBuild:
+    """What one run of `build` does with BuildKit."""
+
+    def __init__(
+        self, plan: Plan, ws: Workspace, book: RecipeBook, cache: Path, options: BuildxOptions
+    ) -> None:
+        self._plan = plan
+        self._ws = ws
+        self._book = book
+        self._cache = cache
+        self._options = options
+        self._context = ws.context_dir
+        self._builder: Builder | None = None
+
+    def get_builder(self) -> Builder:
+        """Return the builder, asked once.
+
+        Raises:
+            HostError: There is none that can build for the board.
+        """
+        if self._builder is None:
+            self._builder = find_builder(self._options.builder, Arch(self._plan.selection.arch))
+        return self._builder
+
+    @property
+    def makes_image(self) -> bool:
+        """Whether an image is wanted."""
+        return self._options.image
+
+    def describe_image(self) -> str:
+        """Return what decides where the image goes."""
+        return str(self._options)
+
+    # --- the context --------------------------------------------------------------------------
+
+    def write_context(self, step: Step, toolchain: Toolchain, lock: Lock) -> None:
+        """Write what BuildKit is given: systems, compilers, tools, sources, scripts, Dockerfile."""
+        root = get_root_of(self._plan, "build-root", self._cache)
+        compilers = find_plan_compilers(self._plan, root, self._cache)
+        make_dir(self._context)
+        self._write_root("build-root", root.tree)
+        self._link_compilers(compilers)
+        run_step = (data_dir("templates") / "containers" / "run_step.py").read_text("utf-8")
+        write_text(self._context / "tools" / "run_step.py", run_step)
+        trees: Any = step.details["trees"]
+        for name in trees:
+            write_part(
+                self._ws.sources_dir, lock, name, self._context / "sources" / name,
+                seen_as=HOME / "sources",
+            )  # fmt: skip
+        for one in step.scripts:
+            text = make_script(self._plan, one, one.id, home=HOME, toolchain=toolchain, lock=lock)
+            write_text(self._context / "scripts" / f"{one.id}.sh", text, executable=True)
+        dockerfile = render_dockerfile(
+            self._plan,
+            accelerated=compilers is not None,
+            host_programs=HOST_PROGRAMS,
+            ccache_dir=CCACHE_DIR if toolchain.ccache else None,
+            facts=ImageFacts(
+                version=version_of(self._plan), user=USER, ports=PORTS, path=PATH,
+                entrypoint=ENTRYPOINT, command=COMMAND, labels=labels_of(self._plan),
+            ),
+        )  # fmt: skip
+        write_text(self._context / "Dockerfile", dockerfile)
+        write_text(self._context / "docker-bake.json", render_bake(self._plan, tag=self._tag))
+
+    def write_image(self, verified: Mapping[str, Any], log: Path) -> None:
+        """Write the system and the tree that the image is made of."""
+        base = get_base(base_spec_of(self._plan, verified, self._book), self._cache, log)
+        self._write_root("runtime-root", base.tree)
+        stage = self._context / "stage"
+        shutil.rmtree(stage, ignore_errors=True)
+        shutil.copytree(self._ws.tritonserver_dir, stage, symlinks=True, copy_function=_link_file)
+
+    def is_image_there(self) -> bool:
+        """Ask the engine for the image; what was pushed is not looked for."""
+        if self._options.push or not self._options.image:
+            return True
+        return proc.capture(["docker", "image", "inspect", self._tag]).returncode == 0
+
+    def _write_root(self, name: str, tree: Path) -> None:
+        """Write a root as a tar for the context, if that one is not there."""
+        archive, note = self._context / f"{name}.tar", self._context / f"{name}.txt"
+        content = f"{tree}\n{read_epoch(self._plan)}\n"
+        if archive.is_file() and note.is_file() and note.read_text("utf-8") == content:
+            return
+        note.unlink(missing_ok=True)
+        write_base(tree, archive, read_epoch(self._plan))
+        write_text(note, content)
+
+    def _link_compilers(self, compilers: Compilers | None) -> None:
+        """Have the compilers in the context: links to the cache's files, or copies."""
+        target, note = self._context / "native", self._context / "native.txt"
+        content = f"{compilers.folder if compilers else None}\n"
+        if target.is_dir() and note.is_file() and note.read_text("utf-8") == content:
+            return
+        note.unlink(missing_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        if compilers:
+            shutil.copytree(compilers.tree, target, symlinks=True, copy_function=_link_file)
+        write_text(note, content)
+
+    # --- commands -----------------------------------------------------------------------------
+
+    def make_script(self, name: str, output: Path, lock: Lock) -> str:
+        """Return the script that builds all components, and say how their programs run.
+
+        Args:
+            name: `NN-<step>`.
+            output: Folder that gets what each installs.
+            lock: What the sources were resolved to: where something is left to CMake, containers
+                have a network.
+        """
+        builder = self.get_builder()
+        arch = self._plan.selection.arch
+        if not builder.native:
+            terminal.info(f"{builder} has no {arch} machine: QEMU runs {arch} programs there")
+        network = "default" if lock.notes else "none"
+        more = [f"--output=type=local,dest={output}"]
+        more += [f"--cache-to={one}" for one in self._options.cache_to]
+        return self._make_script(name, self._build(TREES, network, *more))
+
+    def make_image_script(self, name: str) -> str:
+        """Return the script that makes the image."""
+        where = "--push" if self._options.push else "--load"
+        return self._make_script(name, self._build(RUNTIME, "none", f"--tag={self._tag}", where))
+
+    @property
+    def _tag(self) -> str:
+        return self._options.tag or tag_of(self._plan)
+
+    def _build(self, stage: str, network: str, *more: str) -> tuple[str, ...]:
+        return (
+            *self.get_builder().argv, f"--platform=linux/{self._plan.selection.arch}",
+            "--progress=plain", "--provenance=false", f"--network={network}",
+            *(f"--cache-from={one}" for one in self._options.cache_from),
+            f"--target={stage}", *more, str(self._context),
+        )  # fmt: skip
+
+    def _make_script(self, name: str, argv: tuple[str, ...]) -> str:
+        step = Step(name, StepKind.CONTAINER, "", "", commands=(Command(argv),))
+        return render_script(step, name, {})
+
+
+def _link_file(source: str, target: str) -> None:
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:  # not every file system has hard links
+        shutil.copy2(source, target)

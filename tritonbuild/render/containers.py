@@ -1,0 +1,162 @@
+"""A build in containers as text: the Dockerfile, and `docker-bake.json` for `docker buildx bake`.
+
+https://docs.docker.com/reference/dockerfile/ and https://docs.docker.com/build/bake/reference/
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tritonbuild.arch import Arch
+from tritonbuild.plan.containers import CONTAINERS
+from tritonbuild.plan.layout import HOME
+from tritonbuild.plan.model import StepKind
+from tritonbuild.render.container import quote_value
+from tritonbuild.render.template import render_template
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import PurePosixPath
+
+    from tritonbuild.plan.model import Plan, Step
+
+# What all components install, each in a folder of its name.
+TREES = "trees"
+RUNTIME = "runtime"
+_ROOT = "build-root"
+
+# One client, no body: what `tritonserver` answers on /v2/health/ready.
+# https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md
+_HEALTH = (
+    "exec 3<>/dev/tcp/127.0.0.1/8000; "
+    r"printf 'GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3; "
+    'read -r _ code _ <&3; [ "$code" = 200 ]'
+)
+
+_COMPILING = (StepKind.CONFIGURE, StepKind.BUILD)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What the image that serves says of itself, and how it starts.
+
+    Attributes:
+        version: Triton's version.
+        user: Number of the user and the group that it runs as.
+        ports: Where it listens.
+        path: Value of PATH.
+        entrypoint, command: Program and arguments.
+        labels: Labels.
+    """
+
+    version: str
+    user: int
+    ports: tuple[int, ...]
+    path: str
+    entrypoint: tuple[str, ...]
+    command: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def stage_of(component: str) -> str:
+    """Return the stage that a component is built in."""
+    return f"build-{component}"
+
+
+def render_dockerfile(
+    plan: Plan,
+    *,
+    accelerated: bool,
+    host_programs: PurePosixPath,
+    ccache_dir: PurePosixPath | None,
+    facts: ImageFacts,
+) -> str:
+    """Return the Dockerfile of a build.
+
+    Args:
+        plan: The plan.
+        accelerated: Whether there are compilers of an amd64 machine in the context's `native`.
+        host_programs: Where they are to be.
+        ccache_dir: Where ccache keeps what it keeps; None where it is not used.
+        facts: What the image says of itself.
+    """
+    chosen = plan.selection
+    arch = Arch(chosen.arch)
+    # The least of all: a compiler of any component may take any of the tokens.
+    jobs = min(job.count for job in plan.jobs)
+    step = plan.find_step(CONTAINERS)
+    trees: Any = step.details["trees"]
+    return render_template(
+        "containers/Dockerfile.j2",
+        {
+            "about": f"Triton {chosen.release} for {chosen.board}, {chosen.os}.",
+            "system": chosen.os,
+            "platform": f"linux/{arch}",
+            "arch": arch,
+            "root_stage": _ROOT,
+            "accelerated": accelerated,
+            "host_programs": host_programs,
+            "qemu_cpu": chosen.qemu_cpu,
+            "check": _json("bash", "-c", f'test "$(uname -m)" = {arch.to_uname()}'),
+            "home": HOME,
+            "ccache_dir": ccache_dir,
+            "parts": [
+                {
+                    "name": name,
+                    "stage": stage_of(name),
+                    "tree": tree,
+                    "scripts": [
+                        _describe_script(one, jobs) for one in step.scripts if one.component == name
+                    ],
+                }
+                for name, tree in trees.items()
+            ],
+            "trees": TREES,
+            "runtime": RUNTIME,
+            "path": facts.path,
+            "version": quote_value(facts.version),
+            "labels": {name: quote_value(value) for name, value in facts.labels.items()},
+            "user": facts.user,
+            "ports": facts.ports,
+            "health": _json("bash", "-c", _HEALTH),
+            "entrypoint": _json(*facts.entrypoint),
+            "command": _json(*facts.command),
+        },
+    )
+
+
+def _describe_script(step: Step, jobs: int) -> dict[str, object]:
+    script = f"/run/tritonbuild/{step.id}.sh"
+    if step.kind not in _COMPILING:
+        return {"id": step.id, "compiles": False, "argv": _json("bash", script)}
+    argv = ["python3", "-B", f"{HOME}/tools/run_step.py", script]
+    if step.kind is StepKind.BUILD:
+        argv.append(str(jobs))
+    return {"id": step.id, "compiles": True, "argv": _json(*argv)}
+
+
+def _json(*words: str) -> str:
+    """Return a program and its arguments as Dockerfiles want them: no shell reads them."""
+    return json.dumps(words)
+
+
+def render_bake(plan: Plan, *, tag: str) -> str:
+    """Return `docker-bake.json`: `docker buildx bake` builds what the components install.
+
+    Args:
+        plan: The plan.
+        tag: Name of the image.
+    """
+    common = {
+        "context": ".",
+        "dockerfile": "Dockerfile",
+        "platforms": [f"linux/{plan.selection.arch}"],
+    }
+    targets = {
+        TREES: {**common, "target": TREES, "output": [f"type=local,dest={TREES}"]},
+        RUNTIME: {**common, "target": RUNTIME, "tags": [tag]},
+    }
+    group = {"default": {"targets": [TREES]}}
+    return json.dumps({"group": group, "target": targets}, indent=2) + "\n"
