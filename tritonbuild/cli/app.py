@@ -8,6 +8,7 @@ import typer
 
 from tritonbuild.cli import (
     build,
+    ci,
     doctor,
     fetch,
     lock,
@@ -75,6 +76,7 @@ for verb in (
     logs.logs,
     shell.shell,
     doctor.doctor,
+    ci.ci,
 ):
     name = {"list_recipes": "list"}.get(verb.__name__, verb.__name__)
     app.command(name)(verb)

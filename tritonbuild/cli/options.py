@@ -96,6 +96,13 @@ Board = Annotated[
     str,
     typer.Option(help="Board to build for.", autocompletion=_complete_board, show_default=False),
 ]
+Boards = Annotated[
+    list[str],
+    typer.Option(
+        "--board", help="Board to build for; repeat it for more.", autocompletion=_complete_board,
+        show_default=False,
+    ),
+]  # fmt: skip
 Os = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="Its operating system [the board's usual one].", autocompletion=_complete_os),

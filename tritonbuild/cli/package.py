@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tritonbuild.stage.members import Package
     from tritonbuild.stage.oci import ImageSpec
 
-_FORMATS = ("tar.zst", "deb", "oci")
+FORMATS = ("tar.zst", "deb", "oci")
 
 
 def package(
@@ -29,7 +29,7 @@ def package(
             metavar="FORMAT",
             show_default=False,
             help="tar.zst, deb, or oci (a container image); repeat it for more [tar.zst].",
-            autocompletion=lambda incomplete: [f for f in _FORMATS if f.startswith(incomplete)],
+            autocompletion=lambda incomplete: [f for f in FORMATS if f.startswith(incomplete)],
         ),
     ] = None,
     recipes: Recipes = None,
@@ -42,7 +42,7 @@ def package(
     from tritonbuild.engine.lock import hold
     from tritonbuild.stage.naming import name_of
 
-    chosen = _check_formats(formats or ["tar.zst"])
+    chosen = check_formats(formats or ["tar.zst"])
     ws, plan = open_workspace(work_dir)
     _warn_of_other_machine(plan, recipes)
     made: dict[str, Package] = {}
@@ -73,7 +73,7 @@ def _warn_of_other_machine(plan: Plan, recipes: Path | None) -> None:
         )
 
 
-def _check_formats(formats: list[str]) -> list[str]:
+def check_formats(formats: list[str]) -> list[str]:
     """Return each format once.
 
     Raises:
@@ -83,9 +83,9 @@ def _check_formats(formats: list[str]) -> list[str]:
     from tritonbuild.recipe.load import suggest
 
     for one in formats:
-        if one not in _FORMATS:
-            msg = f'--format: unknown value "{one}"{suggest(one, _FORMATS)}'
-            raise UsageError(msg, hint=f"known: {', '.join(_FORMATS)}")
+        if one not in FORMATS:
+            msg = f'--format: unknown value "{one}"{suggest(one, FORMATS)}'
+            raise UsageError(msg, hint=f"known: {', '.join(FORMATS)}")
     return list(dict.fromkeys(formats))
 
 

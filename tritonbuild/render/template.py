@@ -15,8 +15,15 @@ if TYPE_CHECKING:
 _INSTALL_HINT = "the installation is damaged: install tritonbuild again"
 
 
-def render_template(name: str, values: Mapping[str, object]) -> str:
+def render_template(
+    name: str, values: Mapping[str, object], *, delimiters: Mapping[str, str] | None = None
+) -> str:
     """Return a template below templates/ with its values filled in.
+
+    Args:
+        name: Its path below templates/.
+        values: What it may name.
+        delimiters: jinja2's options of these names, for texts that use double braces themselves.
 
     Raises:
         RenderError: It does not exist, is malformed, or wants a value that is not there; the
@@ -31,6 +38,7 @@ def render_template(name: str, values: Mapping[str, object]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=False,
+        **(delimiters or {}),  # type: ignore[arg-type]
     )
     try:
         return environment.get_template(name).render(values)
