@@ -206,13 +206,13 @@ mkdir -p build
   echo "## Triton for $BOARD"
   for part in build smoke package; do
     if [ -s "build/$part.txt" ]; then
-      printf '\\n**%s**\\n\\n````text\\n' "$part"
+      printf '\\n**%s**\\n\\n~~~~text\\n' "$part"
       cat "build/$part.txt"
-      printf '````\\n'
+      printf '~~~~\\n'
     fi
   done
   if failed=$(tritonbuild logs --failed --work-dir {WORK_DIR} 2> /dev/null); then
-    printf '\\n**failed**\\n\\n````text\\n%s\\n````\\n' "$failed"
+    printf '\\n**failed**\\n\\n~~~~text\\n%s\\n~~~~\\n' "$failed"
   fi
 }} > build/report.md"""
 
