@@ -18,8 +18,8 @@ CAN_INSTALL := $(and $(shell command -v apt-get),$(or $(IS_ROOT),$(SUDO)))
 APT_INSTALL := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends
 
 # What tests use on top: compilers for files to check and for a stand-in NPU library, zstd to open
-# packages with another hand, and what lets an ordinary user make a root.
-TEST_PACKAGES := gcc libc6-dev uidmap zstd
+# packages with another hand, curl as a workflow uses it, and what lets an ordinary user make a root.
+TEST_PACKAGES := curl gcc libc6-dev uidmap zstd
 # The stand-ins of upstream's repositories are built for this machine; a package of each format is
 # opened by the program that it is for.
 TEST_PACKAGES += build-essential ccache cmake docker.io dpkg-dev libarchive-dev libboost1.81-dev \
@@ -57,8 +57,8 @@ demo-source: deps test-deps ## build stand-ins of Triton for arm64 from source, 
 
 # What is ready in its own time shares the cores, the longest first. Emulated servers come one after
 # the other: side by side they meet their time limits now and then.
-ALONE := $(wildcard tests/integration/test_smoke.py tests/integration/test_verify.py \
-	tests/integration/test_package_formats.py tests/backends)
+ALONE := $(wildcard tests/integration/test_ci_steps.py tests/integration/test_smoke.py \
+	tests/integration/test_verify.py tests/integration/test_package_formats.py tests/backends)
 BUILDS := $(filter-out $(ALONE),$(wildcard tests/integration/test_*.py))
 SIDE_BY_SIDE := $(BUILDS) tests/unit tests/docs
 .PHONY: test

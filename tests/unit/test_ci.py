@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from tritonbuild import __version__
 from tritonbuild.cli.app import app
 from tritonbuild.errors import TritonBuildError
 from tritonbuild.render.ci import ACTIONS, CACHES, is_sealed, quote_word, seal
@@ -30,8 +31,9 @@ BOARD = ("--board", "orangepi5b", "--os", "debian-12")
 
 # Options that reach every line of both templates.
 CASES = {
-    "usual": BOARD,
-    "wheel": (*BOARD, "--from", "wheel"),
+    # Without a version, so that a new one changes no golden file.
+    "usual": (*BOARD, "--install", "tritonbuild[grpc]"),
+    "wheel": (*BOARD, "--from", "wheel", "--install", "tritonbuild[grpc]"),
     "much": (
         "--board", "orangepi5b", "--board", "generic-arm64", "--os", "debian-12", "--release", "r23.12",
         "--executor", "emulated", "--no-accelerate", "-c", "python", "-c", "onnxruntime",
@@ -184,6 +186,13 @@ def test_no_pull_request_gets_rights_or_secrets(workflow):
     # YAML 1.1 reads the key `on` as true.
     assert "pull_request" in content[True]
     assert "pull_request_target" not in content[True]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_version_that_wrote_it_is_installed(written, service):
+    text = written[service, "no-cache"].read_text(encoding="utf-8")
+    assert f"install --quiet -- 'tritonbuild[grpc]=={__version__}'\n" in text
+    assert "--cache-to" not in text
 
 
 def test_actions_are_pinned_to_commits():
