@@ -170,20 +170,21 @@ def _check_executor(choice: Choice, executor: str | None) -> tuple[Request, str 
     from tritonbuild.plan.model import Executor as ExecutorName
     from tritonbuild.plan.named import check_choice
     from tritonbuild.recipe.fields import ProviderKind
-    from tritonbuild.render.ci import BUILDX
 
-    names = [one.value for one in ExecutorName]
-    known = tuple(dict.fromkeys([*names, BUILDX]))
     if executor is None and choice.request.provider is ProviderKind.WHEEL:
         return choice.request, None
-    used = check_choice("--executor", executor or BUILDX, known)
-    if used == ExecutorName.NATIVE.value:
+    used = ExecutorName(
+        check_choice(
+            "--executor", executor or ExecutorName.BUILDX.value, [e.value for e in ExecutorName]
+        )
+    )
+    if used is ExecutorName.NATIVE:
         msg = "--executor native builds for the runner, not for the board"
         raise UsageError(msg, hint="take buildx, emulated or cross; they run on any runner")
     if choice.request.provider is ProviderKind.WHEEL:
         msg = "--executor does not go with --from wheel: nothing is compiled"
         raise UsageError(msg, hint="leave it out, or say --from source")
-    return replace(choice.request, executor=ExecutorName(used) if used in names else None), used
+    return replace(choice.request, executor=used), used.value
 
 
 def _check_recipes(recipes: Path | None) -> str | None:
