@@ -294,3 +294,16 @@ def test_verb_imports_nothing_heavy(cli, args, more):
     assert "tritonbuild" in tops
     # `rich` is typer's own for errors; what counts for --help and plan is that it is not ours.
     assert not tops & (HEAVY | more)
+
+
+@pytest.mark.parametrize("name", ["-v/:/host", "a b", "x:1\nRUN id", "$(id)", "HTTP://x/y", ""])
+def test_name_that_is_none_of_an_image_is_refused(cli, name):
+    outcome = cli("plan", "--board", "orangepi5b", "--executor", "buildx", f"--base-image={name}")
+    assert outcome.code == 2
+    assert "no name of an image" in outcome.err
+
+
+def test_base_image_is_refused_where_no_system_is_made_of_it(cli):
+    outcome = cli("plan", "--board", "orangepi5b", "--from", "wheel", "--base-image", "debian:12")
+    assert outcome.code == 2
+    assert "--base-image" in outcome.err

@@ -179,6 +179,12 @@ Archives = Annotated[
         autocompletion=_complete_archive,
     ),
 ]  # fmt: skip
+BaseImage = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="IMAGE", help="Take the board's system from a container image instead of packages."
+    ),
+]
 Recipes = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="Folder of your own recipes, over the shipped ones [./recipes]."),
@@ -216,6 +222,7 @@ def _shared_options(
     source: Checkouts = None,
     archive: Archives = None,
     accelerate: Accelerate = True,
+    base_image: BaseImage = None,
     recipes: Recipes = None,
 ) -> Choice:
     """Return what the options ask for; they are written down here, once, for all verbs.
@@ -255,6 +262,7 @@ def _shared_options(
         },
         archives=dict(_read_archive(text) for text in archive or ()),
         accelerate=accelerate,
+        base_image=base_image,
     )
     return Choice(RecipeBook.open(recipes), request)
 

@@ -168,7 +168,7 @@ class ContainerBuild:
         arch = self._plan.selection.arch
         if not builder.native:
             terminal.info(f"{builder} has no {arch} machine: QEMU runs {arch} programs there")
-        network = "default" if lock.notes else "none"
+        network = builder.network if lock.notes else "none"
         more = [f"--output=type=local,dest={output}"]
         more += [f"--cache-to={one}" for one in self._options.cache_to]
         return self._make_script(name, self._build(TREES, network, *more))
@@ -182,16 +182,15 @@ class ContainerBuild:
     def _tag(self) -> str:
         return self._options.tag or tag_of(self._plan)
 
-    def _build(self, stage: str, network: str, *more: str) -> tuple[str, ...]:
-        return (
-            *self.get_builder().argv, f"--platform=linux/{self._plan.selection.arch}",
-            "--progress=plain", "--provenance=false", f"--network={network}",
-            *(f"--cache-from={one}" for one in self._options.cache_from),
-            f"--target={stage}", *more, str(self._context),
+    def _build(self, stage: str, network: str, *more: str) -> list[str]:
+        cached = [f"--cache-from={one}" for one in self._options.cache_from]
+        return self.get_builder().build(
+            Arch(self._plan.selection.arch), self._context,
+            f"--network={network}", f"--target={stage}", *cached, *more,
         )  # fmt: skip
 
-    def _make_script(self, name: str, argv: tuple[str, ...]) -> str:
-        step = Step(name, StepKind.CONTAINER, "", "", commands=(Command(argv),))
+    def _make_script(self, name: str, argv: list[str]) -> str:
+        step = Step(name, StepKind.CONTAINER, "", "", commands=(Command(tuple(argv)),))
         return render_script(step, name, {})
 
 

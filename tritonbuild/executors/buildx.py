@@ -15,6 +15,8 @@ from tritonbuild.errors import HostError
 from tritonbuild.executors.sandbox import find_binfmt
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tritonbuild.arch import Arch
 
 _INSTALL_DOCKER = "apt-get install docker.io, and start its service"
@@ -62,9 +64,27 @@ class Builder:
     native: bool
 
     @property
-    def argv(self) -> list[str]:
-        """How it is asked."""
-        return ["docker", "buildx", "build", *(["--builder", self.name] if self.name else [])]
+    def network(self) -> str:
+        """The network of what has to reach something outside.
+
+        An engine's builder may use its machine's own, where a proxy may listen on loopback; another
+        one would have to be allowed to (`--allow network.host`).
+        """
+        return "host" if self.driver == "docker" else "default"
+
+    def build(self, arch: Arch, context: Path, *more: str) -> list[str]:
+        """Return the command that builds from a context, for an architecture.
+
+        Args:
+            arch: The architecture.
+            context: The context.
+            more: More arguments.
+        """
+        named = ["--builder", self.name] if self.name else []
+        return [
+            "docker", "buildx", "build", *named, f"--platform=linux/{arch}", "--progress=plain",
+            "--provenance=false", *more, str(context),
+        ]  # fmt: skip
 
     def __str__(self) -> str:
         return f"builder {self.name}" if self.name else "Docker's usual builder"

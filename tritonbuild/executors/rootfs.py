@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from tritonbuild import proc
 from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
-from tritonbuild.errors import HostError, SourceError, UnreachableError
-from tritonbuild.paths import make_dir, write_text
+from tritonbuild.errors import HostError, SourceError, UnreachableError, UsageError
+from tritonbuild.paths import data_dir, make_dir, write_text
 from tritonbuild.plan.root import BUILD_MACHINE
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class RootSpec:
             that would lead nowhere are left out.
         essential: Whether the Essential packages are in it.
         links: More links, wherever they lead: something may be mounted there.
+        image: Container image that it is taken from; None unpacks packages.
     """
 
     distribution: str
@@ -94,6 +95,7 @@ class RootSpec:
     alternatives: Mapping[str, str] = field(default_factory=dict)
     essential: bool = True
     links: Mapping[str, str] = field(default_factory=dict)
+    image: str | None = None
 
     def with_packages(self, packages: Collection[str]) -> RootSpec:
         """Return a root with more packages, and nothing taken out of it; itself if it has them."""
@@ -122,6 +124,7 @@ def root_spec_of(step: Step) -> RootSpec:
         mirror=details["mirror"],
         alternatives=dict(details["alternatives"]),
         links=dict(details.get("links", {})),
+        image=details.get("image"),
     )
 
 
@@ -173,14 +176,12 @@ def make_root(spec: RootSpec, cache: Path, log: Path) -> Root:
     found = find_root(spec, cache)
     if found:
         return found
-    mmdebstrap = proc.require_tool(
-        "mmdebstrap",
-        reason=f"to unpack a root of {spec.suite} for {spec.arch}",
-        hint="run `tritonbuild doctor --fix`",
-    )
+    bring = _export_image if spec.image else _run_mmdebstrap
 
     def make(folder: Path) -> None:
-        _unpack(spec, mmdebstrap, folder, log)
+        archive = folder / "root.tar"
+        bring(spec, archive, log)
+        _unpack(spec, archive, log)
         _index(spec, folder)
 
     make_cached(
@@ -248,21 +249,65 @@ def mmdebstrap_argv(spec: RootSpec, mmdebstrap: Path, target: Path) -> list[str]
     ]  # fmt: skip
 
 
-def _unpack(spec: RootSpec, mmdebstrap: Path, folder: Path, log: Path) -> None:
-    archive = folder / "root.tar"
+def _run_mmdebstrap(spec: RootSpec, archive: Path, log: Path) -> None:
+    mmdebstrap = proc.require_tool(
+        "mmdebstrap",
+        reason=f"to unpack a root of {spec.suite} for {spec.arch}",
+        hint="run `tritonbuild doctor --fix`",
+    )
     # mmdebstrap's own temporary folder goes with ours, even after SIGKILL. In unshare mode it
     # works under another user id that could not enter a folder which is the user's alone.
     is_root = os.geteuid() == 0
     # As root it also mounts proc, sys and dev: in namespaces of its own nothing stays behind.
     argv = [*(proc.contain() if is_root else []), *mmdebstrap_argv(spec, mmdebstrap, archive)]
-    result = proc.run(argv, log=log, check=False, env={"TMPDIR": str(folder) if is_root else None})
+    folder = str(archive.parent) if is_root else None
+    result = proc.run(argv, log=log, check=False, env={"TMPDIR": folder})
     if result.returncode != 0:
         raise _explain_failure(spec, result.output, log)
-    tree = folder / "root"
+
+
+def _export_image(spec: RootSpec, archive: Path, log: Path) -> None:
+    """Write an image's files, with the packages installed that it lacked, as a tar."""
+    from tritonbuild.executors.buildx import find_builder
+    from tritonbuild.render.containers import SYSTEM_SCRIPT, render_system
+
+    arch = Arch(spec.arch)
+    builder = find_builder(None, arch)
+    packages = [*spec.packages, *spec.bundled]
+    with tempfile.TemporaryDirectory(dir=archive.parent) as name:
+        context = Path(name)
+        assert spec.image
+        write_text(
+            context / "Dockerfile", render_system(spec.image, arch, f"/{_LISTING}", packages)
+        )
+        shutil.copyfile(
+            data_dir("templates") / "containers" / SYSTEM_SCRIPT, context / SYSTEM_SCRIPT
+        )
+        output = f"--output=type=tar,dest={archive}"
+        argv = builder.build(arch, context, f"--network={builder.network}", output)
+        result = proc.run(argv, log=log, check=False)
+    if result.returncode != 0:
+        raise _explain_failure(spec, result.output, log)
+
+
+def _unpack(spec: RootSpec, archive: Path, log: Path) -> None:
+    tree = archive.parent / "root"
     tree.mkdir()
     excluded = [f"--exclude={name}" for name in _LEFT_OUT]
+    if spec.image:  # names begin without a dot there
+        excluded = [f"--exclude={name.removeprefix('./')}" for name in _LEFT_OUT]
     proc.run(
-        ["tar", "-x", "-f", str(archive), "-C", str(tree), "--no-same-owner", *excluded],
+        [
+            "tar",
+            "-x",
+            "-f",
+            str(archive),
+            "-C",
+            str(tree),
+            "--no-same-owner",
+            "--anchored",
+            *excluded,
+        ],
         log=log.with_name(log.stem + "-tar.log"),
     )
     archive.unlink()
@@ -311,10 +356,15 @@ def _link(path: Path, target: PurePosixPath) -> None:
 
 _UNREACHABLE = re.compile(
     r"Could not resolve|Temporary failure resolving|Could not connect|Connection failed|"
-    r"Network is unreachable|Failed to fetch|NO_PUBKEY|not signed",
+    r"Network is unreachable|Failed to fetch|NO_PUBKEY|not signed|dial tcp|TLS handshake timeout",
     re.IGNORECASE,
 )
 
+
+_NO_IMAGE = re.compile(
+    r"manifest unknown|not found|access denied|authorization failed|no match for platform",
+    re.IGNORECASE,
+)
 
 _LACKING = re.compile("Unable to locate package|has no installation candidate", re.IGNORECASE)
 
@@ -327,11 +377,21 @@ def _explain_failure(spec: RootSpec, output: str, log: Path) -> Exception:
         return HostError(msg, hint="free some space, or set TRITONBUILD_CACHE_DIR elsewhere")
     if _UNREACHABLE.search(output):
         msg = f"the archive of {spec.distribution} {spec.suite} for {spec.arch} cannot be used"
+        if spec.image:
+            msg = f"the image {spec.image}, or the archive of its packages, cannot be used"
         return UnreachableError(
             f"{msg}:\n{tail}\n  log: {log}",
             hint=f"check the network, choose a --mirror, or install {spec.distribution}'s keyring",
         )
-    msg = f"mmdebstrap could not make a root of {spec.suite}:\n{tail}\n  log: {log}"
+    if found := re.search(r"tritonbuild: (the image .*)", output):
+        return UsageError(
+            f"--base-image {spec.image}: {found[1]}",
+            hint=f"name an image of {spec.distribution} {spec.suite} for linux/{spec.arch}",
+        )
+    maker = f"the image {spec.image}" if spec.image else "mmdebstrap"
+    msg = f"{maker} could not be made a root of {spec.suite}:\n{tail}\n  log: {log}"
+    if spec.image and _NO_IMAGE.search(output):
+        return SourceError(msg, hint="is the name right, and `docker login` done?")
     if _LACKING.search(output):
         return SourceError(msg, hint="mend the packages that the recipes name")
     return HostError(msg, hint="`tritonbuild doctor` says what this machine lacks")

@@ -82,6 +82,7 @@ def plan_tools_root(book: RecipeBook, selection: Selection, packages: Iterable[s
     every = sorted({*system.base_packages, *tools, *programs})
     details = _describe_root(book, selection, system, every, {})
     details["mirror"] = _find_archive(book, selection, system, _HOST)
+    details.pop("image", None)  # it is the board's system
     # The cross compiler looks for these where the board's system has them.
     links = {
         f"{folder}/{multiarch}": f"{SYSROOT}/{folder}/{multiarch}"
@@ -126,7 +127,9 @@ def _describe_root(
     bundled: Mapping[str, tuple[str, ...]],
 ) -> dict[str, object]:
     multiarch = Arch(selection.arch).to_multiarch()
+    image = {"image": selection.base_image} if selection.base_image else {}
     return {
+        **image,
         "distribution": system.distribution,
         "suite": system.suite,
         "arch": selection.arch,

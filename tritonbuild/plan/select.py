@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ def resolve_selection(
         msg = "--executor does not go with --from wheel: nothing is compiled"
         raise UsageError(msg, hint="leave --executor out")
     _check_acceleration(request, provider)
+    _check_base_image(request, provider)
     _check_mirror(book, request.mirror, provider)
     components, added = _resolve_components(book, board, request.components, provider)
     is_source = provider is ProviderKind.SOURCE
@@ -67,6 +69,7 @@ def resolve_selection(
         checkouts=_check_checkouts(components, request) if request.checkouts else {},
         archives=_check_archives(release, request) if request.archives else {},
         accelerate=request.accelerate,
+        base_image=request.base_image,
     )
 
 
@@ -81,6 +84,33 @@ def _check_acceleration(request: Request, provider: ProviderKind) -> None:
     if not request.accelerate and (provider is ProviderKind.WHEEL or not may_be_emulated):
         msg = f"--no-accelerate does not go with {way}"
         raise UsageError(msg, hint="leave it out: it is for --executor emulated and buildx")
+
+
+# A reference of an image, with a host that may have a port, a tag and a digest. Narrower than
+# https://github.com/distribution/reference/blob/main/reference.go; nothing that a shell or a
+# Dockerfile could take for something else.
+_IMAGE = re.compile(
+    r"[A-Za-z0-9][\w.-]*(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:\w[\w.-]{0,127})?"
+    r"(@sha256:[0-9a-f]{64})?",
+    re.ASCII,
+)
+
+
+def _check_base_image(request: Request, provider: ProviderKind) -> None:
+    """Refuse an image where no root is made of it, and what is no name of one.
+
+    Raises:
+        UsageError: It is refused.
+    """
+    image = request.base_image
+    if image is None:
+        return
+    if provider is ProviderKind.WHEEL or request.executor in (None, Executor.NATIVE):
+        msg = "--base-image is for builds in a system like the board's"
+        raise UsageError(msg, hint="add --executor buildx (or emulated, or cross)")
+    if not _IMAGE.fullmatch(image):
+        msg = f"--base-image {image!r} is no name of an image"
+        raise UsageError(msg, hint="HOST:PORT/NAME:TAG, such as debian:bookworm")
 
 
 def _take_own_os(book: RecipeBook, machine: Machine, wanted: str | None) -> str:

@@ -17,7 +17,7 @@ from tritonbuild.render.container import quote_value
 from tritonbuild.render.template import render_template
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import PurePosixPath
 
     from tritonbuild.plan.model import Plan, Step
@@ -160,3 +160,26 @@ def render_bake(plan: Plan, *, tag: str) -> str:
     }
     group = {"default": {"targets": [TREES]}}
     return json.dumps({"group": group, "target": targets}, indent=2) + "\n"
+
+
+SYSTEM_SCRIPT = "system.sh"
+
+
+def render_system(image: str, arch: Arch, listing: str, packages: Iterable[str]) -> str:
+    """Return a Dockerfile of the board's system as an image has it, with some packages more.
+
+    Args:
+        image: The image; its name was checked.
+        arch: What it has to be for.
+        listing: File that gets all packages and their files.
+        packages: What has to be installed; `SYSTEM_SCRIPT` does so.
+    """
+    script = f"/run/tritonbuild/{SYSTEM_SCRIPT}"
+    return render_template(
+        "containers/system.j2",
+        {
+            "image": image,
+            "key": arch,
+            "install": _json("bash", script, arch.to_uname(), listing, *packages),
+        },
+    )
