@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TARGET := --board orangepi5b --os debian-12 --from wheel
-SCRIPTS := .ci/run $(wildcard templates/*.sh)
+SCRIPTS := .ci/run $(wildcard templates/*.sh templates/*/*.sh)
 
 # Root needs nothing; others get sudo where there is one, and are told what to run where not.
 IS_ROOT := $(filter 0,$(shell id -u))

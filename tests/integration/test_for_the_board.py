@@ -18,9 +18,10 @@ from tritonbuild import proc
 from tritonbuild.arch import Arch
 from tritonbuild.engine.systems import make_step_compilers
 from tritonbuild.executors.compilers import BIN, Compilers
-from tritonbuild.executors.rootfs import HOST_PROGRAMS, Root
+from tritonbuild.executors.rootfs import Root
 from tritonbuild.executors.sandbox import Sandbox
 from tritonbuild.paths import Workspace, cache_dir
+from tritonbuild.plan.layout import HOST_PROGRAMS
 from tritonbuild.plan.model import read_plan
 
 pytestmark = [pytest.mark.emulation, pytest.mark.network, pytest.mark.timeout(900)]

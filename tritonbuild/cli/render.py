@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from tritonbuild.render.container import Container
 
 # typer reads annotations at run time on Python 3.10 too, hence Optional.
-Output = Annotated[Path, typer.Option(help="Folder that gets cmake_build.")]
+Output = Annotated[
+    Path, typer.Option(help="Folder that gets cmake_build, or a Dockerfile and its context.")
+]
+Tag = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="buildx: name of the image [tritonserver:VERSION-BOARD-OS-source]."),
+]
 BuildDir = Annotated[
     Optional[Path], typer.Option(help="Where the script will build; absolute.")  # noqa: UP045
 ]
@@ -71,9 +77,7 @@ TmpDir = Annotated[
 ]
 
 
-@takes_choice(
-    without=("provider", "executor", "source", "accelerate"), defaults={"provider": "source"}
-)
+@takes_choice(without=("provider", "source"), defaults={"provider": "source"})
 @takes_switches
 def render(
     choice: Choice,
@@ -93,10 +97,12 @@ def render(
     prebuild: Prebuild = None,
     tmp_dir: TmpDir = None,
     container_memory: ContainerMemory = None,
+    tag: Tag = None,
 ) -> None:
     """Write cmake_build, a script that builds from source without tritonbuild. Offline.
 
-    It takes the options of Triton's build.py too, with the meaning that they have there.
+    It takes the options of Triton's build.py too, with the meaning that they have there. With
+    --executor buildx it writes a Dockerfile, docker-bake.json and their context instead.
     """
     from tritonbuild.console import terminal
     from tritonbuild.errors import UsageError
@@ -119,6 +125,11 @@ def render(
     )  # fmt: skip
     inside = {"--build-id": build_id, "--build-sha": build_sha, "--tmp-dir": tmp_dir,
               "--container-prebuild-command": prebuild}  # fmt: skip
+    named = [name for name, value in {**folders, **inside}.items() if value]
+    in_buildkit = _check_executor(choice, named, container_build=container_build, tag=tag)
+    if in_buildkit:
+        _write_standalone(choice, switches, output, tag)
+        return
     _check_mode(container_build, folders, [name for name, value in inside.items() if value])
     if not container_build:
         texts = _render_native(choice, switches, folders)
@@ -138,6 +149,60 @@ def render(
     folder = make_dir(output)
     for name, text in texts.items():
         write_text(folder / name, text, executable=not name.startswith("Dockerfile"))
+        terminal.output(str(folder / name))
+
+
+def _check_executor(
+    choice: Choice, named: list[str], *, container_build: bool, tag: str | None
+) -> bool:
+    """Return whether a Dockerfile is wanted; refuse what would do nothing then, or without it.
+
+    Raises:
+        UsageError: Something is refused.
+    """
+    from tritonbuild.errors import UsageError
+    from tritonbuild.plan.model import Executor
+
+    executor = choice.request.executor
+    if executor is Executor.BUILDX:
+        for option in [*named, *(["--container-build"] if container_build else [])]:
+            msg = f"{option} does not go with --executor buildx: its containers have folders of their own"
+            raise UsageError(msg, hint="leave it out")
+        return True
+    if executor not in (None, Executor.NATIVE):
+        msg = f"--executor {executor}: cmake_build is for the machine that it runs on"
+        raise UsageError(msg, hint="leave it out, or say --executor buildx for a Dockerfile")
+    if tag is not None:
+        msg = "--tag is for --executor buildx alone"
+        raise UsageError(msg, hint="leave it out")
+    return False
+
+
+def _write_standalone(choice: Choice, switches: Switches, output: Path, tag: str | None) -> None:
+    from tritonbuild.console import terminal
+    from tritonbuild.executors import arrange
+    from tritonbuild.paths import make_dir, write_text
+    from tritonbuild.plan.layout import HOME, SourceLayout
+    from tritonbuild.plan.make import make_plan
+    from tritonbuild.plan.switches import apply_switches
+    from tritonbuild.render.standalone import render_standalone
+    from tritonbuild.stage.image_base import describe_image
+    from tritonbuild.stage.members import read_mtime
+    from tritonbuild.stage.naming import tag_of
+
+    layout = replace(SourceLayout.of_work_dir(HOME), downloads=True)
+    book, request, options = apply_switches(choice.book, choice.request, switches)
+    made = make_plan(book, request, layout=layout, options=options)
+    _warn(made, book)
+    texts = render_standalone(
+        made, book,
+        facts=describe_image(made), tag=tag or tag_of(made),
+        epoch=read_mtime(str(made.find_step("assemble").details["date"])),
+        arrange=Path(arrange.__file__).read_text(encoding="utf-8"),
+    )  # fmt: skip
+    folder = make_dir(output)
+    for name, text in texts.items():
+        write_text(folder / name, text, executable=name.endswith(".sh"))
         terminal.output(str(folder / name))
 
 

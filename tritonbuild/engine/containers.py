@@ -10,33 +10,27 @@ from tritonbuild import proc
 from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
 from tritonbuild.engine.scripts import make_script
-from tritonbuild.engine.toolchain import CCACHE_DIR, read_epoch
+from tritonbuild.engine.toolchain import read_epoch
 from tritonbuild.engine.workplace import find_plan_compilers, get_root_of
 from tritonbuild.executors.buildx import find_builder
-from tritonbuild.executors.rootfs import HOST_PROGRAMS
 from tritonbuild.paths import data_dir, make_dir, write_text
-from tritonbuild.plan.layout import HOME
+from tritonbuild.plan.layout import CCACHE_DIR, HOME
 from tritonbuild.plan.model import Command, Step, StepKind
 from tritonbuild.render.containers import (
     RUNTIME,
     TREES,
-    ImageFacts,
     render_bake,
     render_dockerfile,
 )
 from tritonbuild.render.script import render_script
 from tritonbuild.sources.part import write_part
 from tritonbuild.stage.image_base import (
-    COMMAND,
-    ENTRYPOINT,
-    PATH,
-    PORTS,
-    USER,
     base_spec_of,
+    describe_image,
     get_base,
     write_base,
 )
-from tritonbuild.stage.naming import labels_of, tag_of, version_of
+from tritonbuild.stage.naming import tag_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,13 +101,9 @@ class ContainerBuild:
         dockerfile = render_dockerfile(
             self._plan,
             accelerated=compilers is not None,
-            host_programs=HOST_PROGRAMS,
             ccache_dir=CCACHE_DIR if toolchain.ccache else None,
-            facts=ImageFacts(
-                version=version_of(self._plan), user=USER, ports=PORTS, path=PATH,
-                entrypoint=ENTRYPOINT, command=COMMAND, labels=labels_of(self._plan),
-            ),
-        )  # fmt: skip
+            facts=describe_image(self._plan),
+        )
         write_text(self._context / "Dockerfile", dockerfile)
         write_text(self._context / "docker-bake.json", render_bake(self._plan, tag=self._tag))
 

@@ -18,8 +18,8 @@ from tritonbuild.engine.jobs import write_make
 from tritonbuild.errors import HostError
 from tritonbuild.executors.compilers import BIN
 from tritonbuild.executors.machine import SYSTEM_PATH, find_program
-from tritonbuild.paths import make_dir, write_text
-from tritonbuild.plan.layout import HOME
+from tritonbuild.paths import data_dir, make_dir, write_text
+from tritonbuild.plan.layout import CCACHE_DIR, HOME
 from tritonbuild.plan.root import SYSROOT
 from tritonbuild.render.template import render_template
 from tritonbuild.stage.members import read_mtime
@@ -34,19 +34,6 @@ if TYPE_CHECKING:
 
 # A header says the same of itself (__FILE__, debug information) as it does on the board.
 _UNMAP_SYSROOT = f"-ffile-prefix-map={SYSROOT}/=/"
-
-# Where ccache keeps what was compiled in a root; tritonbuild's own cache is mounted there.
-CCACHE_DIR = PurePosixPath("/var/cache/ccache")
-
-# CMake reads a toolchain file in every project of a super-build, because upstream hands
-# CMAKE_TOOLCHAIN_FILE on where it hands nothing else on.
-_TOOLCHAIN = """\
-# Made by tritonbuild; read by CMake in every nested project.
-
-# Run paths of the build tree are relative: their length, and with it every offset in a program,
-# would otherwise depend on where the build happens.
-set(CMAKE_BUILD_RPATH_USE_ORIGIN ON)
-"""
 
 _ADDED_TO = ("CFLAGS", "CXXFLAGS", "LDFLAGS")
 
@@ -112,7 +99,7 @@ def describe_programs(compiler: str, ninja: str, machine: Machine) -> str:
         machine: The machine.
     """
     programs = f"cmake {machine.cmake}, ninja {ninja}, python {machine.python}"
-    return f"{compiler}; {programs}; glibc {machine.glibc}; {_TOOLCHAIN}"
+    return f"{compiler}; {programs}; glibc {machine.glibc}; {read_toolchain()}"
 
 
 def make_root_toolchain(
@@ -156,7 +143,7 @@ def make_root_toolchain(
     return Toolchain(
         path=":".join([*first, SYSTEM_PATH]),
         compiler=compiler,
-        description=f"{compiler}; packages {digest}; {_TOOLCHAIN}",
+        description=f"{compiler}; packages {digest}; {read_toolchain()}",
         ccache=ccache if use_ccache else None,
         file=_write_file(around, home),
         environment={
@@ -254,9 +241,19 @@ def _read_make_version(make: Path | None) -> str:
     return found[1] if found else ""
 
 
-def _write_file(around: Path, home: PurePosixPath, text: str = _TOOLCHAIN) -> PurePosixPath:
+def read_toolchain() -> str:
+    """Return CMake's toolchain file of a build that is no cross build.
+
+    CMake reads it in every project of a super-build, because upstream hands CMAKE_TOOLCHAIN_FILE on
+    where it hands nothing else on.
+    """
+    return (data_dir("templates") / "toolchain" / "native.cmake").read_text(encoding="utf-8")
+
+
+def _write_file(around: Path, home: PurePosixPath, text: str | None = None) -> PurePosixPath:
     """Write the toolchain file into a folder that scripts see elsewhere; return where they do."""
     file = around / "toolchain.cmake"
+    text = text or read_toolchain()
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         write_text(file, text)
     return home / file.name

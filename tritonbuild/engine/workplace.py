@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 from tritonbuild import proc
 from tritonbuild.arch import Arch
 from tritonbuild.engine.toolchain import (
-    CCACHE_DIR,
     make_cross_toolchain,
     make_root_toolchain,
     make_toolchain,
 )
 from tritonbuild.errors import HostError
 from tritonbuild.executors.compilers import compilers_spec_of, find_compilers
-from tritonbuild.executors.rootfs import HOST_PROGRAMS, find_root, root_spec_of
+from tritonbuild.executors.rootfs import find_root, root_spec_of
 from tritonbuild.executors.sandbox import DIRECT, Sandbox
 from tritonbuild.paths import make_dir, write_text
-from tritonbuild.plan.layout import HOME
+from tritonbuild.plan.layout import CCACHE_DIR, HOME, HOST_PROGRAMS
 from tritonbuild.plan.model import Executor
 from tritonbuild.plan.root import SYSROOT
 from tritonbuild.sources.lock import read_lock

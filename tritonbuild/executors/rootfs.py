@@ -23,6 +23,7 @@ from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
 from tritonbuild.errors import HostError, SourceError, UnreachableError, UsageError
 from tritonbuild.paths import data_dir, make_dir, write_text
+from tritonbuild.plan.layout import HOST_PROGRAMS
 from tritonbuild.plan.root import BUILD_MACHINE
 
 if TYPE_CHECKING:
@@ -46,9 +47,6 @@ _MERGE_USR = (
     'for name in bin sbin lib lib64; do mkdir -p "$1/usr/$name"; ln -s "usr/$name" "$1/$name"; done'
 )
 
-# Where programs of the host are mounted in a root of another architecture (executors/compilers.py).
-# Their loader and libraries have to be where they were linked to look: the root has links there.
-HOST_PROGRAMS = PurePosixPath("/opt/native")
 _HOST = Arch.AMD64
 
 # What base-passwd's maintainer script copies: programs ask for names of users.
@@ -278,7 +276,8 @@ def _export_image(spec: RootSpec, archive: Path, log: Path) -> None:
         context = Path(name)
         assert spec.image
         write_text(
-            context / "Dockerfile", render_system(spec.image, arch, f"/{_LISTING}", packages)
+            context / "Dockerfile",
+            render_system(spec.image, arch, spec.mirror, f"/{_LISTING}", packages),
         )
         shutil.copyfile(
             data_dir("templates") / "containers" / SYSTEM_SCRIPT, context / SYSTEM_SCRIPT

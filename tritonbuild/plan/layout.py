@@ -11,6 +11,13 @@ from tritonbuild.plan.model import Executor
 # container they are there. The same on all machines, so that one can use what another compiled.
 HOME = PurePosixPath("/usr/src/tritonserver")
 
+# Where programs of the machine that builds are in a root of another architecture. Their loader and
+# libraries have to be where they were linked to look: the root has links there.
+HOST_PROGRAMS = PurePosixPath("/opt/native")
+
+# Where ccache keeps what was compiled in a root or a container.
+CCACHE_DIR = PurePosixPath("/var/cache/ccache")
+
 
 @dataclass(frozen=True)
 class SourceLayout:
@@ -24,6 +31,7 @@ class SourceLayout:
         install_dir: The tree of upstream's script; opt/tritonserver below `build_dir` where it is
             None.
         fetch_server: The server's sources are fetched where they are not there.
+        downloads: Scripts in a work directory bring their archives themselves.
     """
 
     build_dir: PurePosixPath
@@ -31,6 +39,7 @@ class SourceLayout:
     work_dir: PurePosixPath | None = None
     install_dir: PurePosixPath | None = None
     fetch_server: bool = True
+    downloads: bool = False
 
     @classmethod
     def of_work_dir(cls, work_dir: PurePosixPath) -> SourceLayout:

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from tritonbuild.arch import Arch
+from tritonbuild.plan.layout import HOST_PROGRAMS
 from tritonbuild.plan.model import Step, StepKind
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _TOOLS = (
 SYSROOT = PurePosixPath("/sysroot")
 # In the place of an architecture: that of whatever machine builds.
 BUILD_MACHINE = "build-machine"
+# Compilers of the machine that builds, under all names that builds call them by.
+COMPILERS = HOST_PROGRAMS / "compilers"
 # Only for this one does Debian have cross compilers that are taken.
 _HOST = Arch.AMD64
 # Packages without -dev that are there for what is built, not for what builds.

@@ -281,8 +281,10 @@ class Part:
         note = "ready-made, instead of a container build"
         for name, url, sha256 in self.archives():
             path = self.layout.archive_path(name, _file_name_of(url))
-            if self.is_upstream:
-                argv = ("tritonbuild_download", url, sha256 or "-", str(path))
+            if self.is_upstream or self.layout.downloads:
+                near = self.registries.rewrite_archive(url) if self.registries else None
+                address = (near if self.layout.downloads else None) or url
+                argv = ("tritonbuild_download", address, sha256 or "-", str(path))
                 yield Command(argv, note=note)
             unpack = ("tritonbuild_unpack", str(path), str(self.layout.archive_dir(name)))
             yield Command(unpack, note=note)

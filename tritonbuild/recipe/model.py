@@ -6,7 +6,7 @@ schema` and editors show them.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,9 @@ from tritonbuild.recipe.fields import (
     Version,
     WheelName,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # --- releases -------------------------------------------------------------------------------
 
@@ -276,12 +279,19 @@ class Mirror(Recipe):
 
     def rewrite_image(self, name: str) -> str | None:
         """Return what this mirror calls an image, by the longest prefix; None where it has none."""
-        full = _complete_image_name(name)
-        fitting = [rule for rule in self.images if full.startswith(rule.from_)]
-        if not fitting:
-            return None
-        rule = max(fitting, key=lambda one: len(one.from_))
-        return rule.to + full.removeprefix(rule.from_)
+        return _rewrite(_complete_image_name(name), self.images)
+
+    def rewrite_archive(self, url: str) -> str | None:
+        """Return where this mirror has an archive, by the longest prefix; None where it has not."""
+        return _rewrite(url, self.archives)
+
+
+def _rewrite(address: str, rules: Sequence[Rewrite | ImageRewrite]) -> str | None:
+    fitting = [rule for rule in rules if address.startswith(rule.from_)]
+    if not fitting:
+        return None
+    rule = max(fitting, key=lambda one: len(one.from_))
+    return rule.to + address.removeprefix(rule.from_)
 
 
 def _complete_image_name(name: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tritonbuild.arch import Arch
 from tritonbuild.plan.containers import CONTAINERS
-from tritonbuild.plan.layout import HOME
+from tritonbuild.plan.layout import HOME, HOST_PROGRAMS
 from tritonbuild.plan.model import StepKind
 from tritonbuild.render.container import quote_value
 from tritonbuild.render.template import render_template
@@ -60,6 +60,46 @@ class ImageFacts:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Base:
+    """An image that a build begins with, and what is installed in it.
+
+    Attributes:
+        image: Its name; it was checked.
+        mirror: Address of the distribution's archive; None keeps the image's own.
+        build_packages: Debian packages of the build.
+        runtime_packages: Debian packages that the server needs besides its libraries.
+        gcc: Major version of the system's GCC.
+    """
+
+    image: str
+    mirror: str | None
+    build_packages: tuple[str, ...]
+    runtime_packages: tuple[str, ...]
+    gcc: str
+
+
+def _describe_base(base: Base, arch: Arch, *, accelerated: bool) -> dict[str, str]:
+    """Return the instructions that make systems of an image."""
+    tools = "/run/tritonbuild"
+    packages = "/packages"
+    install = ("bash", f"{tools}/{SYSTEM_SCRIPT}", arch.to_uname(), base.mirror or "-", "-")
+    bring: tuple[str, ...] = ("mkdir", "-p", f"{HOST_PROGRAMS}/compilers")
+    if accelerated:
+        triplet = arch.to_multiarch()
+        bring = ("bash", f"{tools}/compilers.sh", arch.value, triplet, base.gcc, tools)
+    return {
+        "image": base.image,
+        "install": _json(*install, *base.build_packages),
+        "bring_compilers": _json(*bring),
+        "check_compilers": _json("bash", f"{tools}/check_compilers.sh", tools),
+        "find_packages": _json(
+            "bash", f"{tools}/find_packages.sh", "/trees", packages, *base.runtime_packages
+        ),
+        "install_runtime": _json(*install, f"@{tools}-packages"),
+    }
+
+
 def stage_of(component: str) -> str:
     """Return the stage that a component is built in."""
     return f"build-{component}"
@@ -69,18 +109,18 @@ def render_dockerfile(
     plan: Plan,
     *,
     accelerated: bool,
-    host_programs: PurePosixPath,
     ccache_dir: PurePosixPath | None,
     facts: ImageFacts,
+    base: Base | None = None,
 ) -> str:
     """Return the Dockerfile of a build.
 
     Args:
         plan: The plan.
         accelerated: Whether there are compilers of an amd64 machine in the context's `native`.
-        host_programs: Where they are to be.
         ccache_dir: Where ccache keeps what it keeps; None where it is not used.
         facts: What the image says of itself.
+        base: The image that everything stands on; None takes systems from the context.
     """
     chosen = plan.selection
     arch = Arch(chosen.arch)
@@ -97,7 +137,8 @@ def render_dockerfile(
             "arch": arch,
             "root_stage": _ROOT,
             "accelerated": accelerated,
-            "host_programs": host_programs,
+            "host_programs": HOST_PROGRAMS,
+            "base": _describe_base(base, arch, accelerated=accelerated) if base else None,
             "qemu_cpu": chosen.qemu_cpu,
             "check": _json("bash", "-c", f'test "$(uname -m)" = {arch.to_uname()}'),
             "home": HOME,
@@ -130,11 +171,12 @@ def render_dockerfile(
 def _describe_script(step: Step, jobs: int) -> dict[str, object]:
     script = f"/run/tritonbuild/{step.id}.sh"
     if step.kind not in _COMPILING:
-        return {"id": step.id, "compiles": False, "argv": _json("bash", script)}
+        fetches = step.kind is StepKind.FETCH
+        return {"id": step.id, "fetches": fetches, "compiles": False, "argv": _json("bash", script)}
     argv = ["python3", "-B", f"{HOME}/tools/run_step.py", script]
     if step.kind is StepKind.BUILD:
         argv.append(str(jobs))
-    return {"id": step.id, "compiles": True, "argv": _json(*argv)}
+    return {"id": step.id, "fetches": False, "compiles": True, "argv": _json(*argv)}
 
 
 def _json(*words: str) -> str:
@@ -165,12 +207,15 @@ def render_bake(plan: Plan, *, tag: str) -> str:
 SYSTEM_SCRIPT = "system.sh"
 
 
-def render_system(image: str, arch: Arch, listing: str, packages: Iterable[str]) -> str:
+def render_system(
+    image: str, arch: Arch, mirror: str | None, listing: str, packages: Iterable[str]
+) -> str:
     """Return a Dockerfile of the board's system as an image has it, with some packages more.
 
     Args:
         image: The image; its name was checked.
         arch: What it has to be for.
+        mirror: Address of the distribution's archive; None keeps the image's own.
         listing: File that gets all packages and their files.
         packages: What has to be installed; `SYSTEM_SCRIPT` does so.
     """
@@ -180,6 +225,6 @@ def render_system(image: str, arch: Arch, listing: str, packages: Iterable[str])
         {
             "image": image,
             "key": arch,
-            "install": _json("bash", script, arch.to_uname(), listing, *packages),
+            "install": _json("bash", script, arch.to_uname(), mirror or "-", listing, *packages),
         },
     )

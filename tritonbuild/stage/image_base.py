@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tritonbuild.errors import HostError
 from tritonbuild.executors.rootfs import find_root, make_root, root_spec_of
 from tritonbuild.plan.root import plan_root
+from tritonbuild.render.containers import ImageFacts
 from tritonbuild.stage.members import add_members, make_file, make_info, open_tar
+from tritonbuild.stage.naming import labels_of, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,6 +37,14 @@ _ETC = {
     "etc/group": f"root:x:0:\ntriton:x:{USER}:\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 }
+
+
+def describe_image(plan: Plan) -> ImageFacts:
+    """Return what an image of a build says of itself, and how it starts."""
+    return ImageFacts(
+        version=version_of(plan), user=USER, ports=PORTS, path=PATH,
+        entrypoint=ENTRYPOINT, command=COMMAND, labels=labels_of(plan),
+    )  # fmt: skip
 
 
 def base_spec_of(plan: Plan, verified: Mapping[str, Any], book: RecipeBook) -> RootSpec:
