@@ -19,6 +19,7 @@ _BLOCK = 1 << 20
 ENVIRONMENT = {
     "TRITONBUILD_CACHE_DIR": "folder for downloads and roots (default: the user's cache folder)",
     "SOURCE_DATE_EPOCH": "time stamp of every file in a package (default: the release's date)",
+    "TRITONBUILD_CCACHE_REMOTE": "the value of --ccache-remote, which may hold a password",
     "TRITONBUILD_STATE_DIR": "folder that remembers the last build of each working folder",
 }
 
@@ -145,6 +146,11 @@ class Workspace:
     def entry_path(self) -> Path:
         """Runs a command where the scripts run, if that is a root."""
         return self.root / "enter"
+
+    @property
+    def remote_cache_path(self) -> Path:
+        """Address of the compiler cache that machines share, for its owner alone; none without."""
+        return self.root / "ccache-remote"
 
     @property
     def source_lock_path(self) -> Path:

@@ -60,6 +60,20 @@ def build(
         bool, typer.Option("--allow-dirty", help="Take --source checkouts with changes.")
     ] = False,
     ccache: Annotated[bool, typer.Option(help="Use ccache, where it is installed.")] = True,
+    distcc: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="HOST/JOBS,...", help="Machines that compile, too, for a native build."
+        ),
+    ] = None,
+    ccache_remote: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="URL",
+            envvar="TRITONBUILD_CCACHE_REMOTE",
+            help="Compiler cache that machines share: redis://... or http://...",
+        ),
+    ] = None,
     builder: Builder = None,
     tag: Tag = None,
     push: Push = False,
@@ -70,18 +84,26 @@ def build(
 ) -> None:
     """Fetch, build, assemble and check /opt/tritonserver; a second run does only what is left."""
     from tritonbuild.engine.build import BuildOptions, build_plan, plan_build
+    from tritonbuild.engine.machines import check_machines
+    from tritonbuild.executors.distcc import parse_helpers
+    from tritonbuild.executors.remotecache import parse_remote
 
     buildx = _make_buildx(
         choice, builder=builder, tag=tag, push=push, image=image,
         cache_from=tuple(cache_from or ()), cache_to=tuple(cache_to or ()),
     )  # fmt: skip
+    helpers = parse_helpers(distcc) if distcc is not None else ()
+    remote = parse_remote(ccache_remote) if ccache_remote else None
     plan, ws = plan_build(choice.book, choice.request, work_dir, buildx)
+    check_machines(plan, helpers, remote, use_ccache=ccache)
     options = BuildOptions(
         lock=lock,
         offline=offline,
         keep_going=keep_going,
         allow_dirty=allow_dirty,
         use_ccache=ccache,
+        helpers=helpers,
+        remote=remote,
         buildx=buildx,
     )
     _remember(ws)

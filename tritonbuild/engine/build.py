@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tritonbuild.engine.run import StepResult
+    from tritonbuild.executors.distcc import Helper
+    from tritonbuild.executors.remotecache import RemoteCache
     from tritonbuild.plan.model import Machine, Plan, Request
     from tritonbuild.recipe.load import RecipeBook
 
@@ -39,6 +41,8 @@ class BuildOptions:
         keep_going: After a failure, do what does not need what failed.
         allow_dirty: Take local checkouts with changes.
         use_ccache: Use ccache where it is installed.
+        helpers: Machines to compile on, besides this one.
+        remote: A compiler cache that machines share.
         buildx: How BuildKit is used, for the executor of that name.
     """
 
@@ -47,6 +51,8 @@ class BuildOptions:
     keep_going: bool = False
     allow_dirty: bool = False
     use_ccache: bool = True
+    helpers: tuple[Helper, ...] = ()
+    remote: RemoteCache | None = None
     buildx: BuildxOptions = field(default_factory=BuildxOptions)
 
 
@@ -214,6 +220,7 @@ def _build_from_source(
     plan: Plan, ws: Workspace, book: RecipeBook, options: BuildOptions
 ) -> list[StepResult]:
     from tritonbuild.engine.jobs import JobPool
+    from tritonbuild.engine.machines import find_machines
     from tritonbuild.engine.memory import MemoryBrake
     from tritonbuild.engine.outside import make_outside
     from tritonbuild.engine.source import SourceRunner, remove_stale_trees
@@ -232,14 +239,18 @@ def _build_from_source(
         from tritonbuild.engine.containers import ContainerBuild
 
         containers = ContainerBuild(plan, ws, book, outside.cache, options.buildx)
-    tokens = max(job.count for job in plan.jobs)
+    machines = find_machines(plan, ws, options.helpers, options.remote)
+    tokens = max(job.count for job in plan.jobs) + machines.jobs
     memory = max(job.memory_per_job for job in plan.jobs)
     with JobPool(tokens, ws.root) as pool, MemoryBrake(pool, memory):
         runner = SourceRunner(
             plan, ws, outside, pool, load_rules(book),
-            use_ccache=options.use_ccache, containers=containers,
+            use_ccache=options.use_ccache, containers=containers, machines=machines,
         )  # fmt: skip
-        return run_plan(plan, ws, runner, keep_going=options.keep_going)
+        try:
+            return run_plan(plan, ws, runner, keep_going=options.keep_going)
+        finally:
+            machines.report(ws)
 
 
 def _record(plan: Plan, ws: Workspace) -> None:

@@ -12,13 +12,23 @@ from tritonbuild.render.script import render_script
 from tritonbuild.sources.resolve import make_git_environment
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tritonbuild.engine.toolchain import Toolchain
     from tritonbuild.plan.model import Plan, Step
     from tritonbuild.sources.lock import Lock
 
 
 def make_script(
-    plan: Plan, step: Step, name: str, *, home: PurePosixPath, toolchain: Toolchain, lock: Lock
+    plan: Plan,
+    step: Step,
+    name: str,
+    *,
+    home: PurePosixPath,
+    toolchain: Toolchain,
+    lock: Lock,
+    more: Mapping[str, str] | None = None,
+    secrets: Mapping[str, Path] | None = None,
 ) -> str:
     """Return the script of a step.
 
@@ -29,13 +39,15 @@ def make_script(
         home: The work directory, as the script sees it.
         toolchain: The programs.
         lock: What the sources were resolved to.
+        more: More variables.
+        secrets: See `render_script`.
     """
     sources = home / "sources"
     git = make_git_environment(lock, Path(sources))
-    environment = make_environment(plan, home, step, toolchain, git)
+    environment = {**make_environment(plan, home, step, toolchain, git), **(more or {})}
     if step.kind is StepKind.CONFIGURE:
         step = _with_seeds(step, lock, sources)
-    return render_script(step, name, environment)
+    return render_script(step, name, environment, secrets)
 
 
 def _with_seeds(step: Step, lock: Lock, sources: PurePosixPath) -> Step:

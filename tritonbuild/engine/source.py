@@ -17,6 +17,7 @@ from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
 from tritonbuild.engine.diagnose import describe_step_failure
 from tritonbuild.engine.durable import flush, is_spoilt, note_end, note_start
+from tritonbuild.engine.machines import Machines
 from tritonbuild.engine.marks import list_tree, mark_folder, read_mark
 from tritonbuild.engine.progress import StepProgress
 from tritonbuild.engine.scripts import make_script
@@ -93,6 +94,7 @@ class SourceRunner:
         *,
         use_ccache: bool,
         containers: ContainerBuild | None = None,
+        machines: Machines = Machines(),  # noqa: B008  (frozen)
     ) -> None:
         self._plan = plan
         self._ws = ws
@@ -102,6 +104,7 @@ class SourceRunner:
         self._home = layout.work_dir or PurePosixPath(ws.root)
         self._outside = outside
         self._use_ccache = use_ccache
+        self._machines = machines
         self._place: Workplace | None = None
         self._alone = threading.Lock()
         self._pool = pool
@@ -257,9 +260,12 @@ class SourceRunner:
         return self._ws.root / PurePosixPath(str(path)).relative_to(self._home)
 
     def _run_script(self, step: Step, name: str, shown: RunningStep) -> Outputs:
+        toolchain = self._get_place().toolchain
+        more = self._machines.make_environment(self._plan, self._ws, step, toolchain)
         text = make_script(
             self._plan, step, name,
-            home=self._home, toolchain=self._get_place().toolchain, lock=self._require_lock(),
+            home=self._home, toolchain=toolchain, lock=self._require_lock(),
+            more=more, secrets=self._machines.get_secrets(self._ws),
         )  # fmt: skip
         note_start(self._ws, step)
         try:
@@ -360,7 +366,7 @@ class SourceRunner:
                 jobs = next(j.count for j in self._plan.jobs if j.component == step.component)
                 return run_build_script(
                     script, log=log, pool=self._pool, jobs=jobs, progress=progress,
-                    sandbox=place.sandbox,
+                    sandbox=place.sandbox, helpers=self._machines.jobs,
                 )  # fmt: skip
             if step.kind is StepKind.CONFIGURE:
                 # Its checks compile, too, one at a time.

@@ -17,7 +17,7 @@ from tritonbuild.arch import Arch
 from tritonbuild.engine.jobs import write_make
 from tritonbuild.errors import HostError
 from tritonbuild.executors.compilers import BIN
-from tritonbuild.executors.machine import SYSTEM_PATH, find_program
+from tritonbuild.executors.machine import SYSTEM_PATH, find_compiler, find_program
 from tritonbuild.paths import data_dir, make_dir, write_text
 from tritonbuild.plan.layout import CCACHE_DIR, HOME
 from tritonbuild.plan.root import SYSROOT
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 # A header says the same of itself (__FILE__, debug information) as it does on the board.
 _UNMAP_SYSROOT = f"-ffile-prefix-map={SYSROOT}/=/"
+
+# The version string of a compiler is not the code that it makes: machines that share the work, and
+# a cross compiler, may have another one of the same release.
+_NO_IDENT = "-fno-ident"
 
 _ADDED_TO = ("CFLAGS", "CXXFLAGS", "LDFLAGS")
 
@@ -76,7 +80,9 @@ def make_toolchain(plan: Plan, ws: Workspace, *, use_ccache: bool) -> Toolchain:
     make = find_program("make")
     write_make(folder, make, _read_make_version(make))
     ninja_version = _read_ninja_version(folder / "ninja")
-    said = proc.capture([str(find_program("c++")), "--version"]).output.splitlines()
+    named = {"CC": find_compiler("cc"), "CXX": find_compiler("c++")}
+    program = named["CXX"] or find_program("c++")
+    said = proc.capture([str(program), "--version"]).output.splitlines()
     compiler = said[0] if said else ""
     ccache = find_program("ccache") if use_ccache else None
     machine = plan.machine
@@ -87,6 +93,8 @@ def make_toolchain(plan: Plan, ws: Workspace, *, use_ccache: bool) -> Toolchain:
         description=describe_programs(compiler, ninja_version, machine),
         ccache=PurePosixPath(ccache) if ccache else None,
         file=_write_file(ws.root, PurePosixPath(ws.root)),
+        # By a name that means the same on a helper, with helpers or without: CMake remembers it.
+        environment={name: str(path) for name, path in named.items() if path},
     )
 
 
@@ -99,7 +107,7 @@ def describe_programs(compiler: str, ninja: str, machine: Machine) -> str:
         machine: The machine.
     """
     programs = f"cmake {machine.cmake}, ninja {ninja}, python {machine.python}"
-    return f"{compiler}; {programs}; glibc {machine.glibc}; {read_toolchain()}"
+    return f"{compiler}; {programs}; glibc {machine.glibc}; {read_toolchain()}; {_NO_IDENT}"
 
 
 def make_root_toolchain(
@@ -143,7 +151,7 @@ def make_root_toolchain(
     return Toolchain(
         path=":".join([*first, SYSTEM_PATH]),
         compiler=compiler,
-        description=f"{compiler}; packages {digest}; {read_toolchain()}",
+        description=f"{compiler}; packages {digest}; {read_toolchain()}; {_NO_IDENT}",
         ccache=ccache if use_ccache else None,
         file=_write_file(around, home),
         environment={
@@ -195,7 +203,7 @@ def make_cross_toolchain(
     return Toolchain(
         path=f"{folder}:{SYSTEM_PATH}",
         compiler=compilers.version,
-        description=f"{compilers.version}; packages {digest}; {text}; {_UNMAP_SYSROOT}",
+        description=f"{compilers.version}; packages {digest}; {text}; {_UNMAP_SYSROOT} {_NO_IDENT}",
         ccache=BIN / "ccache" if use_ccache else None,
         file=_write_file(ws.root, PurePosixPath(ws.root), text),
         flags=_UNMAP_SYSROOT,
@@ -280,7 +288,8 @@ def make_environment(
         toolchain: The programs.
         git: What lets git take every repository from the work directory.
     """
-    remap = f"-ffile-prefix-map={shlex.quote(str(home))}={HOME} {toolchain.flags}".rstrip()
+    remap = f"-ffile-prefix-map={shlex.quote(str(home))}={HOME} {_NO_IDENT}"
+    flags = f"{remap} {toolchain.flags}".rstrip()
     environment = {
         "PATH": toolchain.path,
         "LC_ALL": "C.UTF-8",
@@ -288,8 +297,8 @@ def make_environment(
         "CMAKE_GENERATOR": "Ninja",
         "SOURCE_DATE_EPOCH": str(read_epoch(plan)),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "CFLAGS": remap,
-        "CXXFLAGS": remap,
+        "CFLAGS": flags,
+        "CXXFLAGS": flags,
         **toolchain.environment,
         **git,
     }

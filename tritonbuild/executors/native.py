@@ -132,6 +132,7 @@ def run_build_script(
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     sandbox: Sandbox = DIRECT,
+    helpers: int = 0,
 ) -> ScriptResult:
     """Run a script that compiles, with tokens of a pool; once more with half of them if need be.
 
@@ -146,6 +147,7 @@ def run_build_script(
         environment: Additions to the environment.
         cwd: Working folder.
         sandbox: As for `run_script`.
+        helpers: Compilers that may run on other machines at the same time.
 
     Raises:
         HostError: As for `run_script`.
@@ -164,7 +166,7 @@ def run_build_script(
             )  # fmt: skip
 
     jobs = min(jobs, pool.count)
-    result = run(jobs)
+    result = run(min(jobs + helpers, pool.count))
     if not result.killed_for_memory:
         return result
     half = max(1, jobs // 2)

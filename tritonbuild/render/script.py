@@ -13,6 +13,7 @@ from tritonbuild.render.bash import format_commands, format_functions, quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from tritonbuild.plan.model import Step
 
@@ -32,13 +33,19 @@ _CLEAN_MAKEFLAGS = "if [[ ${MAKEFLAGS-} != *--jobserver-auth=fifo:* ]]; then uns
 _UMASK = "umask 022"
 
 
-def render_script(step: Step, name: str, environment: Mapping[str, str]) -> str:
+def render_script(
+    step: Step,
+    name: str,
+    environment: Mapping[str, str],
+    secrets: Mapping[str, Path] | None = None,
+) -> str:
     """Return the script of a step.
 
     Args:
         step: A step that has commands.
         name: `NN-<step>`.
         environment: Variables that its programs get.
+        secrets: Variables whose values stand in files that not everybody may read.
 
     Raises:
         RenderError: A value cannot stand in a script.
@@ -53,6 +60,7 @@ def render_script(step: Step, name: str, environment: Mapping[str, str]) -> str:
         "# Nothing else of the environment that it is started in counts.",
         *_clean(step),
         *(f"export {key}={quote(value)}" for key, value in sorted(environment.items())),
+        *(f'export {key}="$(<{quote(str(path))})"' for key, path in (secrets or {}).items()),
         END_OF_ENVIRONMENT,
         "set -e",
         *functions,

@@ -122,6 +122,9 @@ def _make_environment(plan: Plan, step: Step, epoch: int) -> dict[str, str]:
         "CCACHE_DIR": str(CCACHE_DIR),
         "SOURCE_DATE_EPOCH": str(epoch),
         "PYTHONDONTWRITEBYTECODE": "1",
+        # As in every build: a compiler's version string is not the code that it makes.
+        "CFLAGS": "-fno-ident",
+        "CXXFLAGS": "-fno-ident",
         "GIT_CONFIG_COUNT": "1",
         "GIT_CONFIG_KEY_0": "include.path",
         "GIT_CONFIG_VALUE_0": str(HOME / "tools" / "gitconfig"),
