@@ -24,6 +24,8 @@ TEST_PACKAGES := curl gcc libc6-dev uidmap zstd
 # opened by the program that it is for.
 TEST_PACKAGES += build-essential ccache cmake docker.io dpkg-dev libarchive-dev libboost1.81-dev \
 	libnuma-dev libssl-dev python3-dev python3-numpy rapidjson-dev zlib1g-dev
+# Machines that compile, and a cache that machines share: tests run their servers themselves.
+TEST_PACKAGES += distcc redis-server
 ifneq ($(shell uname -m),aarch64)
 TEST_PACKAGES += g++-aarch64-linux-gnu libc6-dev-arm64-cross
 endif

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -168,6 +169,27 @@ def copy_build(tmp_path) -> Callable[[Workspace], Workspace]:
         return Workspace(target)
 
     return copy
+
+
+@pytest.fixture
+def run_redis(tmp_path, require_or_skip) -> Iterator[Callable[..., int]]:
+    """Return a function that runs a Redis server of the test's own and returns its port."""
+    from servers import find_port, serve
+
+    require_or_skip(shutil.which("redis-server"), "redis-server")
+    require_or_skip(shutil.which("ccache"), "ccache")
+    with contextlib.ExitStack() as stack:
+
+        def run(*options: str) -> int:
+            port = find_port()
+            argv = [
+                "redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "",
+                "--dir", str(tmp_path), *options,
+            ]  # fmt: skip
+            stack.enter_context(serve(argv, port, tmp_path / f"redis-{port}.log"))
+            return port
+
+        yield run
 
 
 # --- Docker ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -328,3 +329,18 @@ def test_docker_way_is_refused(arm64_world, tmp_path):
     outcome = arm64_world.build(tmp_path / "work", "--variant", "onnxruntime=docker")
     assert outcome.code == 2
     assert "calls docker" in outcome.stderr
+
+
+def test_sandbox_has_a_network_where_ccache_asks_a_server(cross_build, arm64_world, run_redis):
+    world, entry = replace(arm64_world, executor=CROSS), cross_build.root / "enter"
+    url = f"redis://127.0.0.1:{run_redis()}"
+    # What no cache of this machine knows.
+    flags = f"rknn.CMAKE_CXX_FLAGS=-DNONCE={time.time_ns()}"
+    outcome = world.build(cross_build.root, "--set", flags, "--ccache-remote", url)
+    assert outcome.code == 0, outcome.stderr
+    assert re.search(rf"^{url}: 0 of \d+ results found$", outcome.stderr, re.MULTILINE)
+    assert f"{url} failed" not in outcome.stderr
+    assert "--unshare-net" not in entry.read_text()
+    outcome = world.build(cross_build.root)
+    assert outcome.code == 0, outcome.stderr
+    assert "--unshare-net" in entry.read_text()

@@ -232,7 +232,8 @@ def _read(log: Path) -> str:
 def _report_cache(remote: RemoteCache, log: Path) -> None:
     counts = Counter(line for line in _read(log).splitlines() if not line.startswith("#"))
     hits, misses = counts["remote_storage_hit"], counts["remote_storage_miss"]
-    terminal.info(f"{remote}: {hits} answers found, {misses} not there")
+    if hits + misses:
+        terminal.info(f"{remote}: {hits} of {hits + misses} results found")
     troubles = counts["remote_storage_error"] + counts["remote_storage_timeout"]
     if troubles:
         terminal.warning(f"{remote} failed {troubles} times; this machine's own cache was used")
