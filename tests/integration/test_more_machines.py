@@ -173,7 +173,7 @@ def test_helper_that_goes_away_costs_time_only(run_distccd, build_again, is_same
 
 
 def test_helpers_that_cannot_be_used_are_named_and_left_out(
-    run_distccd, world, built, require_or_skip
+    run_distccd, world, built, require_or_skip, tmp_path
 ):
     require_or_skip(shutil.which("bwrap"), "bwrap stands for another machine")
     require_or_skip(Arch.native() is Arch.AMD64, "a cross compiler stands for another compiler")
@@ -184,18 +184,23 @@ def test_helpers_that_cannot_be_used_are_named_and_left_out(
     ws, _ = built
     good = run_distccd()
     denied = run_distccd(allow="192.0.2.1")
-    different = run_distccd(prefix=make_other(compiler, Path(str(other)).resolve()))
+    foreign = run_distccd(prefix=make_other(compiler, Path(str(other)).resolve()))
+    lazy = tmp_path / "lazy"
+    lazy.write_text(f'#!/bin/sh\nexec {find_compiler("cc")} "$@" -O0\n')
+    lazy.chmod(0o755)
+    different = run_distccd(prefix=make_other(compiler, lazy))
     without = run_distccd(prefix=make_other(compiler, Path("/dev/null")))
     gone = f"127.0.0.1:{find_port()}"
-    hosts = [one.host for one in (good, denied, different, without)]
+    hosts = [one.host for one in (good, denied, foreign, different, without)]
     outcome = world.build(
         ws.root, *RKNN, "--distcc", ",".join(f"{host}/2" for host in [*hosts, gone])
     )
     assert outcome.code == 0, outcome.stderr
     told = dict(re.findall(r"^warning: (\S+) is left out: (.*)$", outcome.stderr, re.MULTILINE))
-    assert set(told) == {denied.host, different.host, without.host, gone}
+    assert set(told) == {denied.host, foreign.host, different.host, without.host, gone}
     assert "--allow" in told[denied.host]
-    assert compiler.name in told[different.host]
+    assert f"its {compiler.name} fails" in told[foreign.host]
+    assert "does not make the same of a test file" in told[different.host]
     assert f"it has no {compiler.name}" in told[without.host]
     assert "Connection refused" in told[gone]
     assert f"helpers that compile, too: {good.host}/2\n" in outcome.stderr

@@ -207,7 +207,7 @@ class _Trial:
         if not same or theirs[1] != self._ident[1]:
             return (
                 f"its {name} {theirs[0]} does not make the same of a test file as this machine's "
-                f"{self._ident[0]}; both need the same version"
+                f"{self._ident[0]}; they have to be the same"
             )
         if theirs != self._ident:
             terminal.detail(
