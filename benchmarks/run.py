@@ -21,6 +21,7 @@ from executors import measure_executors
 from figures import Options, Table
 from inference import measure_inference
 from machine import describe_machine
+from machines import measure_machines
 from planning import measure_planning
 from source import measure_source
 from start import measure_start
@@ -39,6 +40,7 @@ MEASUREMENTS: dict[str, Callable[[Options], Table]] = {
     "inference": measure_inference,
     "source": measure_source,
     "executors": measure_executors,
+    "machines": measure_machines,
 }
 
 # Version of what --json writes.

@@ -47,7 +47,7 @@ _NOISE = (
 )
 
 
-class _Bench:
+class SourceBench:
     """The stand-ins, and the two ways to build them."""
 
     def __init__(self, folder: Path, options: Options) -> None:
@@ -145,11 +145,11 @@ def measure_source(options: Options) -> Table:
             msg = f"{name} is missing: it builds the stand-ins"
             raise HostError(msg, hint="docs/stand-ins.md lists the packages")
     with tempfile.TemporaryDirectory(prefix="tritonbuild-bench-") as name:
-        bench = _Bench(Path(name), options)
+        bench = SourceBench(Path(name), options)
         return _measure(bench, options)
 
 
-def _measure(bench: _Bench, options: Options) -> Table:
+def _measure(bench: SourceBench, options: Options) -> Table:
     plain, ours, nothing, one, plain_core, core = [], [], [], [], [], []
     script_dir, work = bench.folder / "plain", bench.folder / "work"
     for number in range(1 if options.quick else options.repeat_for(3)):
@@ -203,13 +203,13 @@ def _row(what: str, seconds: list[float], plain: list[float]) -> Row:
     }
 
 
-def _measure_memory(bench: _Bench, *, quick: bool) -> tuple[float, float]:
+def _measure_memory(bench: SourceBench, *, quick: bool) -> tuple[float, float]:
     """Return the peak memory in MiB of builds whose last step prints much and little."""
     size = 10_000_000 if quick else 1_000_000_000
     return (_peak_of(bench, size), _peak_of(bench, 1000))
 
 
-def _peak_of(bench: _Bench, size: int) -> float:
+def _peak_of(bench: SourceBench, size: int) -> float:
     checkout = bench.folder / f"rknn-{size}"
     git = bench.upstream / "git" / "github.com" / "zjd1988" / "rknn_backend.git"
     subprocess.run(["git", "clone", "-q", "-b", "r23.12", str(git), str(checkout)], check=True)

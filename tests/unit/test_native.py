@@ -408,7 +408,7 @@ echo fine
 """
 
 
-def build_greedily(folder: Path, failures: int, *, count: int = 4, jobs: int = 4):
+def build_greedily(folder: Path, failures: int, *, count: int = 4, jobs: int = 4, helpers: int = 0):
     script = folder / "07-build-core.sh"
     script.write_text(_GREEDY.replace("@failures@", str(failures)))
     held: list[int] = []
@@ -416,8 +416,9 @@ def build_greedily(folder: Path, failures: int, *, count: int = 4, jobs: int = 4
         notes = Notes()
         notes.follow = lambda _: held.append(pool.held)  # type: ignore[method-assign]
         result = run_build_script(
-            script, log=folder / "b.log", pool=pool, jobs=jobs, progress=notes, cwd=folder
-        )
+            script, log=folder / "b.log", pool=pool, jobs=jobs, progress=notes, cwd=folder,
+            helpers=helpers,
+        )  # fmt: skip
         assert (pool.held, pool.free) == (0, count)
     return result, held, (folder / "b.log").read_text()
 
@@ -443,6 +444,12 @@ def test_second_failure_is_the_failure(tmp_path):
 
 def test_component_that_needs_more_memory_gets_fewer_jobs(tmp_path):
     assert build_greedily(tmp_path, failures=0, count=8, jobs=2)[1] == [6]
+
+
+def test_jobs_of_helpers_come_on_top_until_memory_is_short(tmp_path):
+    """The second try is bounded by what this machine may run, wherever its jobs run then."""
+    held = build_greedily(tmp_path, failures=1, count=12, jobs=4, helpers=6)[1]
+    assert held == [12 - 10, 12 - 2]
 
 
 def test_other_failures_are_not_tried_again(tmp_path):
