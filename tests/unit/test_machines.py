@@ -153,8 +153,10 @@ def test_helpers_are_for_native_builds(tmp_path, executor):
 
 def test_shared_cache_is_for_builds_with_ccache(tmp_path):
     remote = parse_remote("redis://cache")
-    for executor in Executor:
+    for executor in (Executor.NATIVE, Executor.EMULATED, Executor.CROSS):
         check_machines(make(tmp_path, executor), (), remote, use_ccache=True)
+    with pytest.raises(UsageError, match="--executor buildx"):
+        check_machines(make(tmp_path, Executor.BUILDX), (), remote, use_ccache=True)
     with pytest.raises(UsageError, match="--no-ccache"):
         check_machines(make(tmp_path, Executor.NATIVE), (), remote, use_ccache=False)
     with pytest.raises(UsageError, match="--from wheel"):

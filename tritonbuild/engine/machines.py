@@ -137,6 +137,9 @@ def check_machines(
             hint="helpers compile for a build on a board (--executor native); here the compilers "
             "come from the board's system and run in a root; --ccache-remote works there",
         )
+    if remote and executor is Executor.BUILDX:
+        msg = "--ccache-remote does not go with --executor buildx"
+        raise UsageError(msg, hint="containers keep results with --cache-to and --cache-from")
     if remote and not use_ccache:
         msg = "--ccache-remote does not go with --no-ccache"
         raise UsageError(msg, hint="leave one of them out")
