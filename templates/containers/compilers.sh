@@ -13,7 +13,7 @@ if [[ $machine == "$arch" || $machine != amd64 ]]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update
-if ! apt-get install -y --no-install-recommends ccache "g++-$gcc-$triplet" python3-minimal; then
+if ! apt-get install -y --no-install-recommends ccache "g++-$gcc-$triplet" python3; then
   echo "tritonbuild: there is no g++-$gcc-$triplet: the board's own compilers run under QEMU, some" \
     "eight times as slow" >&2
   exit 0

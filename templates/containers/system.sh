@@ -29,6 +29,7 @@ for package in "${wanted[@]}"; do
 done
 if ((${#missing[@]})); then
   if [[ $mirror != - ]]; then
+    # shellcheck disable=SC2001  # bash 5.2 and older ones read & differently there
     mirror=$(sed 's/[&#\\]/\\&/g' <<<"$mirror") # as a replacement wants it
     shopt -s nullglob
     for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
