@@ -6,6 +6,7 @@ that all ways compile the same with the same. ccache is left out.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,12 +21,20 @@ from figures import Aim, Row, Table, ratio
 from tritonbuild import proc
 from tritonbuild.arch import Arch
 from tritonbuild.engine.systems import make_step_compilers, make_step_root
-from tritonbuild.engine.workplace import find_sandbox, make_workplace
+from tritonbuild.engine.workplace import (
+    find_plan_compilers,
+    find_sandbox,
+    get_root_of,
+    make_workplace,
+)
 from tritonbuild.errors import BuildError, HostError
+from tritonbuild.executors.buildx import find_builder
 from tritonbuild.paths import Workspace
+from tritonbuild.plan.layout import HOME, HOST_PROGRAMS
 from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Executor, Request, StepKind
 from tritonbuild.recipe.load import RecipeBook
+from tritonbuild.stage.image_base import write_base
 
 if TYPE_CHECKING:
     from figures import Options
@@ -58,6 +67,8 @@ _WAYS = (
     _Way("cross", Executor.CROSS),
     _Way("emulated, accelerated", Executor.EMULATED),
     _Way("emulated, plain QEMU", Executor.EMULATED, accelerate=False),
+    _Way("buildx, accelerated", Executor.BUILDX),
+    _Way("buildx, plain QEMU", Executor.BUILDX, accelerate=False),
 )
 
 
@@ -76,7 +87,8 @@ def measure_executors(options: Options) -> Table:
         folder = Path(name)
         cache = folder / "cache"
         source = _fetch_source(folder / "source")
-        for way in _WAYS:
+        ways, missing = _list_ways()
+        for way in ways:
             plan = _plan(way)
             ws = Workspace(folder / way.name.replace(" ", "-").replace(",", ""))
             ws.make()
@@ -85,7 +97,8 @@ def measure_executors(options: Options) -> Table:
             shutil.copytree(source, ws.root / "source", symlinks=True)
             if options.quick and not way.accelerate:
                 continue
-            configure, build = _build(way, plan, ws, cache, quick=options.quick)
+            measure = _build_in_container if way.executor is Executor.BUILDX else _build
+            configure, build = measure(way, plan, ws, cache, quick=options.quick)
             builds[way.name] = configure + build
             rows.append({
                 "what": f"{PACKAGE}: {way.name}", "configure_s": f"{configure:.1f}",
@@ -95,10 +108,21 @@ def measure_executors(options: Options) -> Table:
     notes = [
         f"Debian's {PACKAGE} {source.name.partition('-')[2]}, {os.cpu_count()} jobs, once each way.",
         "Roots are made with an empty cache; one that is there takes no time.",
+        *missing,
     ]
     columns = ("what", "configure_s", "build_s", "seconds", "x_cross")
     rows = [{column: row.get(column) for column in columns} for row in rows]
     return Table("executors", "ways to build for arm64", rows, _aims(builds), notes)
+
+
+def _list_ways() -> tuple[list[_Way], list[str]]:
+    """Return what can be measured here, and a note of what cannot."""
+    try:
+        find_builder(None, Arch.ARM64)
+    except HostError as err:
+        ways = [way for way in _WAYS if way.executor is not Executor.BUILDX]
+        return ways, [f"Without buildx: {err.message}."]
+    return list(_WAYS), []
 
 
 def _relate(rows: list[Row], builds: dict[str, float]) -> None:
@@ -109,11 +133,16 @@ def _relate(rows: list[Row], builds: dict[str, float]) -> None:
 
 
 def _aims(builds: dict[str, float]) -> list[Aim]:
-    fast, plain = builds["emulated, accelerated"], builds.get("emulated, plain QEMU")
-    aims = [Aim("emulated, accelerated", "x cross", ratio(fast, builds["cross"]), _NEAR_CROSS)]
-    if plain is not None:
-        limit = ratio(1, _FASTER_THAN_PLAIN)
-        aims.append(Aim("emulated, accelerated", "x plain QEMU", ratio(fast, plain), limit))
+    aims = []
+    for name in ("emulated", "buildx"):
+        fast, plain = builds.get(f"{name}, accelerated"), builds.get(f"{name}, plain QEMU")
+        if fast is None:
+            continue
+        row = f"{name}, accelerated"
+        aims.append(Aim(row, "x cross", ratio(fast, builds["cross"]), _NEAR_CROSS))
+        if plain is not None:
+            limit = ratio(1, _FASTER_THAN_PLAIN)
+            aims.append(Aim(row, "x plain QEMU", ratio(fast, plain), limit))
     return aims
 
 
@@ -150,20 +179,8 @@ def _build(
     environment = {"PATH": place.toolchain.path, **place.toolchain.environment}
     if not way.native:
         environment["CMAKE_TOOLCHAIN_FILE"] = str(place.toolchain.file)
-    configure = [
-        "cmake",
-        "-G",
-        "Ninja",
-        "-S",
-        "source",
-        "-B",
-        "build",
-        "-DCMAKE_BUILD_TYPE=Release",
-    ]
-    target = ["re2"] if quick else ["all"]
-    build = ["ninja", "-C", "build", f"-j{os.cpu_count()}", *target]
     seconds = []
-    for argv in (configure, build):
+    for argv in _commands(quick=quick):
         started = time.perf_counter()
         proc.run(
             replace(sandbox, folder=PurePosixPath(ws.root)).argv(argv, environment),
@@ -171,6 +188,60 @@ def _build(
         )
         seconds.append(time.perf_counter() - started)
     return seconds[0], seconds[1]
+
+
+def _commands(*, quick: bool) -> tuple[list[str], list[str]]:
+    """Return what configures and what builds."""
+    configure = ["cmake", "-G", "Ninja", "-S", "source", "-B", "build"]
+    target = "re2" if quick else "all"
+    build = ["ninja", "-C", "build", f"-j{os.cpu_count()}", target]
+    return [*configure, "-DCMAKE_BUILD_TYPE=Release"], build
+
+
+def _build_in_container(
+    way: _Way, plan: Plan, ws: Workspace, cache: Path, *, quick: bool
+) -> tuple[float, float]:
+    """Configure and build in a container; what brings system and sources there does not count."""
+    place = make_workplace(plan, ws, cache, use_ccache=False)
+    root = get_root_of(plan, "build-root", cache)
+    context = ws.context_dir
+    write_base(root.tree, context / "build-root.tar", 0)
+    compilers = find_plan_compilers(plan, root, cache)
+    shutil.copytree(
+        compilers.tree if compilers else ws.state_dir, context / "native", symlinks=True
+    )
+    shutil.copytree(ws.root / "source", context / "source", symlinks=True)
+    environment = {
+        "PATH": place.toolchain.path,
+        "CMAKE_TOOLCHAIN_FILE": str(place.toolchain.file),
+        **place.toolchain.environment,
+        # Nothing that an earlier run left in BuildKit counts.
+        "TRITONBUILD_BENCH": f"{way.name} {time.time_ns()}",
+    }
+    configure, build = _commands(quick=quick)
+    lines = [
+        "FROM scratch AS ready",
+        "ADD build-root.tar /",
+        f"COPY native {HOST_PROGRAMS}",
+        f"COPY tools {HOME}/tools",
+        f"COPY toolchain.cmake {HOME}/",
+        f"COPY source {HOME}/source",
+        f"WORKDIR {HOME}",
+        *(f"ENV {name}={json.dumps(value)}" for name, value in environment.items()),
+        "FROM ready AS configured",
+        f"RUN {json.dumps(configure)}",
+        "FROM configured AS built",
+        f"RUN {json.dumps(build)}",
+    ]
+    (context / "Dockerfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    builder = find_builder(None, Arch.ARM64)
+    seconds = []
+    for stage in ("ready", "configured", "built"):
+        more = ["--network=none", "--output=type=cacheonly", f"--target={stage}"]
+        started = time.perf_counter()
+        proc.run(builder.build(Arch.ARM64, context, *more), log=ws.logs_dir / f"{stage}.log")
+        seconds.append(time.perf_counter() - started)
+    return seconds[1], seconds[2]
 
 
 def _fetch_source(folder: Path) -> Path:
