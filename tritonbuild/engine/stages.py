@@ -18,10 +18,13 @@ class StageLogs:
     """A log for each stage, of what its scripts print; whoever watches hears which one it was.
 
     Lines are those of `--progress=plain`: `#7 [build-core 3/8] RUN ...` says what number 7 is,
-    `#7 0.122 ...` is what it printed, and `#7 ERROR: ...` that it failed.
+    `#7 0.122 ...` is what it printed, and `#7 ERROR: ...` that it failed. Where several platforms were
+    asked for, theirs stands before the stage.
     """
 
-    _LINE = re.compile(r"#(\d+) (?:\[([^\] ]+)[^\]]*\]|(\d+\.\d+)(?: (.*))?$|(ERROR:|DONE|CACHED))")
+    _LINE = re.compile(
+        r"#(\d+) (?:\[(?:linux/\S+ )?([^\] ]+)[^\]]*\]|(\d+\.\d*)(?: (.*))?$|(ERROR:|DONE|CACHED))"
+    )
 
     def __init__(self, logs: Mapping[str, Path], names: Mapping[str, str]) -> None:
         """Take the logs.
