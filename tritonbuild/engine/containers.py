@@ -119,7 +119,8 @@ class ContainerBuild:
         """Ask the engine for the image; what was pushed is not looked for."""
         if self._options.push or not self._options.image:
             return True
-        return proc.capture(["docker", "image", "inspect", self._tag]).returncode == 0
+        docker = self.get_builder().docker
+        return proc.capture([*docker, "image", "inspect", self._tag]).returncode == 0
 
     def _write_root(self, name: str, tree: Path) -> None:
         """Write a root as a tar for the context, if that one is not there."""

@@ -57,11 +57,19 @@ class Builder:
         name: As `--builder` takes it; None for the one that Docker uses if nothing is said.
         driver: Such as `docker`, which keeps images in its engine, `docker-container` or `remote`.
         native: Whether one of its machines runs the board's programs itself.
+        is_context: The name is that of a Docker context. Its builder has the same name, but buildx
+            takes that from nobody who is not in that context.
     """
 
     name: str | None
     driver: str
     native: bool
+    is_context: bool = False
+
+    @property
+    def docker(self) -> list[str]:
+        """The client of the engine that gets its images."""
+        return ["docker", *(["--context", str(self.name)] if self.is_context else [])]
 
     @property
     def network(self) -> str:
@@ -82,7 +90,7 @@ class Builder:
         """
         named = ["--builder", self.name] if self.name else []
         return [
-            "docker", "buildx", "build", *named, f"--platform=linux/{arch}", "--progress=plain",
+            *self.docker, "buildx", "build", *named, f"--platform=linux/{arch}", "--progress=plain",
             "--provenance=false", *more, str(context),
         ]  # fmt: skip
 
@@ -113,7 +121,8 @@ def find_builder(name: str | None, arch: Arch) -> Builder:
     if not nodes:
         raise _explain(name, asked.output)
     wanted = f"linux/{arch}"
-    builder = Builder(name, driver, any(node[:1] == [wanted] for node in nodes))
+    native = any(node[:1] == [wanted] for node in nodes)
+    builder = Builder(name, driver, native, is_context=_is_context(name))
     if not any(wanted in node for node in nodes):
         known = ", ".join(dict.fromkeys(platform for node in nodes for platform in node))
         msg = f"{builder} cannot run programs for {wanted}; it knows {known}"
@@ -172,6 +181,10 @@ def _check_binfmt(builder: Builder, arch: Arch) -> None:
         )
         hint = "apt-get install qemu-user-static binfmt-support, or `tritonbuild doctor --fix`"
         raise HostError(msg, hint=hint)
+
+
+def _is_context(name: str | None) -> bool:
+    return bool(name) and proc.capture(["docker", "context", "inspect", str(name)]).returncode == 0
 
 
 def _is_local(context: str | None) -> bool:
