@@ -245,15 +245,16 @@ class Part:
                 commands,
             )  # fmt: skip
         folder = str(self.source_dir)
-        repository = self.checkout or self.clone.repository
         options = tuple(o for o in self.clone.options if not o.startswith("--depth"))
         step = self._step(
             StepKind.FETCH, f"check out the {what} sources, {self.tag}", self.component.summary,
             (
                 Command(("rm", "-fr", folder)),
                 Command(("mkdir", "-p", str(self.source_dir.parent))),
+                # Of a checkout, too: its state is a branch of what git has under this address, in
+                # containers and roots as well, which see no folders of the user's.
                 Command(("git", "clone", *(options or ("--recursive",)), "-b", self.tag, "--",
-                         repository, folder)),
+                         self.clone.repository, folder)),
                 *upstream.prepare(self.source, self._target_machine, self.layout.build_dir),
                 *self._unpack(),
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -68,8 +69,18 @@ def _fill(store: Path, lock: Lock, component: str, folder: Path, seen_as: PurePo
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(store / archive.file, copy)
     config = (store / "gitconfig").read_text(encoding="utf-8")
+    write_text(folder / "gitconfig", _move(config, store, folder, seen_as))
+
+
+def _move(config: str, store: Path, folder: Path, seen_as: PurePosixPath) -> str:
+    """Return git's settings for a part: it has its own repositories and knows of no others."""
     here, there = file_url(store.absolute()), file_url(seen_as)
-    write_text(folder / "gitconfig", config.replace(f'"{here}/', f'"{there}/'))
+    kept = []
+    for section in re.split(r"^(?=\[)", config, flags=re.MULTILINE):
+        found = re.match(rf'\[url "{re.escape(here)}/(.+)"\]', section)
+        if found is None or (folder / f"{found[1]}.git").is_dir():
+            kept.append(section.replace(f'"{here}/', f'"{there}/'))
+    return "".join(kept)
 
 
 def _list_addresses(lock: Lock, component: str) -> list[str]:
