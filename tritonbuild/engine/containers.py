@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tritonbuild import proc
 from tritonbuild.arch import Arch
 from tritonbuild.console import terminal
+from tritonbuild.engine.marks import list_tree
 from tritonbuild.engine.scripts import make_script
 from tritonbuild.engine.toolchain import read_epoch
 from tritonbuild.engine.workplace import find_plan_compilers, get_root_of
@@ -91,10 +92,7 @@ class ContainerBuild:
         write_text(self._context / "tools" / "run_step.py", run_step)
         trees: Any = step.details["trees"]
         for name in trees:
-            write_part(
-                self._ws.sources_dir, lock, name, self._context / "sources" / name,
-                seen_as=HOME / "sources",
-            )  # fmt: skip
+            self._write_sources(name, lock)
         for one in step.scripts:
             text = make_script(self._plan, one, one.id, home=HOME, toolchain=toolchain, lock=lock)
             write_text(self._context / "scripts" / f"{one.id}.sh", text, executable=True)
@@ -105,7 +103,10 @@ class ContainerBuild:
             facts=describe_image(self._plan),
         )
         write_text(self._context / "Dockerfile", dockerfile)
-        write_text(self._context / "docker-bake.json", render_bake(self._plan, tag=self._tag))
+        write_text(
+            self._context / "docker-bake.json",
+            render_bake(self._plan, tag=self._tag, network=self._network_of(lock)),
+        )
 
     def write_image(self, verified: Mapping[str, Any], log: Path) -> None:
         """Write the system and the tree that the image is made of."""
@@ -126,23 +127,32 @@ class ContainerBuild:
         """Write a root as a tar for the context, if that one is not there."""
         archive, note = self._context / f"{name}.tar", self._context / f"{name}.txt"
         content = f"{tree}\n{read_epoch(self._plan)}\n"
-        if archive.is_file() and note.is_file() and note.read_text("utf-8") == content:
+        if archive.is_file() and _read(note) == content + _describe_file(archive):
             return
         note.unlink(missing_ok=True)
         write_base(tree, archive, read_epoch(self._plan))
-        write_text(note, content)
+        write_text(note, content + _describe_file(archive))
+
+    def _write_sources(self, name: str, lock: Lock) -> None:
+        """Write a component's sources, if they are not there as they were written."""
+        folder = self._context / "sources" / name
+        note = folder.with_name(f"{name}.txt")
+        if folder.is_dir() and _read(note) != list_tree(folder):
+            shutil.rmtree(folder)
+        write_part(self._ws.sources_dir, lock, name, folder, seen_as=HOME / "sources")
+        write_text(note, list_tree(folder))
 
     def _link_compilers(self, compilers: Compilers | None) -> None:
         """Have the compilers in the context: links to the cache's files, or copies."""
         target, note = self._context / "native", self._context / "native.txt"
         content = f"{compilers.folder if compilers else None}\n"
-        if target.is_dir() and note.is_file() and note.read_text("utf-8") == content:
+        if _read(note) == content + list_tree(target):
             return
         note.unlink(missing_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         if compilers:
             shutil.copytree(compilers.tree, target, symlinks=True, copy_function=_link_file)
-        write_text(note, content)
+        write_text(note, content + list_tree(target))
 
     # --- commands -----------------------------------------------------------------------------
 
@@ -152,14 +162,13 @@ class ContainerBuild:
         Args:
             name: `NN-<step>`.
             output: Folder that gets what each installs.
-            lock: What the sources were resolved to: where something is left to CMake, containers
-                have a network.
+            lock: What the sources were resolved to.
         """
         builder = self.get_builder()
         arch = self._plan.selection.arch
         if not builder.native:
             terminal.info(f"{builder} has no {arch} machine: QEMU runs {arch} programs there")
-        network = builder.network if lock.notes else "none"
+        network = self._network_of(lock)
         more = [f"--output=type=local,dest={output}"]
         more += [f"--cache-to={one}" for one in self._options.cache_to]
         return self._make_script(name, self._build(TREES, network, *more))
@@ -168,6 +177,10 @@ class ContainerBuild:
         """Return the script that makes the image."""
         where = "--push" if self._options.push else "--load"
         return self._make_script(name, self._build(RUNTIME, "none", f"--tag={self._tag}", where))
+
+    def _network_of(self, lock: Lock) -> str:
+        """Return what scripts see: nothing, where nothing is left for CMake to fetch."""
+        return self.get_builder().network if lock.notes else "none"
 
     @property
     def _tag(self) -> str:
@@ -183,6 +196,15 @@ class ContainerBuild:
     def _make_script(self, name: str, argv: list[str]) -> str:
         step = Step(name, StepKind.CONTAINER, "", "", commands=(Command(tuple(argv)),))
         return render_script(step, name, {})
+
+
+def _read(note: Path) -> str | None:
+    return note.read_text("utf-8") if note.is_file() else None
+
+
+def _describe_file(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}\n"
 
 
 def _link_file(source: str, target: str) -> None:

@@ -184,12 +184,13 @@ def _json(*words: str) -> str:
     return json.dumps(words)
 
 
-def render_bake(plan: Plan, *, tag: str) -> str:
+def render_bake(plan: Plan, *, tag: str, network: str) -> str:
     """Return `docker-bake.json`: `docker buildx bake` builds what the components install.
 
     Args:
         plan: The plan.
         tag: Name of the image.
+        network: What containers see of a network while components are built: `none` or `default`.
     """
     common = {
         "context": ".",
@@ -197,8 +198,13 @@ def render_bake(plan: Plan, *, tag: str) -> str:
         "platforms": [f"linux/{plan.selection.arch}"],
     }
     targets = {
-        TREES: {**common, "target": TREES, "output": [f"type=local,dest={TREES}"]},
-        RUNTIME: {**common, "target": RUNTIME, "tags": [tag]},
+        TREES: {
+            **common,
+            "target": TREES,
+            "network": network,
+            "output": [f"type=local,dest={TREES}"],
+        },
+        RUNTIME: {**common, "target": RUNTIME, "network": "none", "tags": [tag]},
     }
     group = {"default": {"targets": [TREES]}}
     return json.dumps({"group": group, "target": targets}, indent=2) + "\n"

@@ -71,7 +71,7 @@ def render_standalone(
         facts=facts,
         base=_describe_base(plan, mirror),
     )
-    files["docker-bake.json"] = render_bake(plan, tag=tag)
+    files["docker-bake.json"] = render_bake(plan, tag=tag, network="default")
     return files
 
 
