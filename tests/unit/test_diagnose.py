@@ -379,6 +379,14 @@ def test_class_follows_from_rule_or_step(write_log, line, kind, expected):
     assert type(describe(write_log(line), kind, rules=RULES)) is expected
 
 
+@pytest.mark.parametrize("kind", [StepKind.CONTAINER, StepKind.IMAGE])
+def test_no_shell_is_offered_where_none_can_be_opened(write_log, kind):
+    error = describe(write_log("ERROR: failed to solve: something"), kind)
+    assert "shell" not in error.hint
+    assert "logs --failed" in error.hint
+    assert "shell --failed" in describe(write_log("x")).hint
+
+
 def test_command_comes_from_the_logs_twin_where_nothing_was_traced(write_log):
     log = write_log("fatal: x")
     log.with_suffix(".json").write_text('{"argv": ["bash", "/w/scripts/07 x.sh"]}')

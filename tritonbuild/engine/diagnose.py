@@ -46,6 +46,17 @@ _CLASS_OF_KIND = {
     StepKind.PATCH: FailureClass.PATCH,
 }
 
+_HINT = (
+    "`tritonbuild shell --failed` opens a shell with the same environment; "
+    "the same build goes on from this step"
+)
+# BuildKit lets nobody into the container of a script that failed.
+_CONTAINERS = (StepKind.CONTAINER, StepKind.IMAGE)
+_IN_CONTAINERS = (
+    "`tritonbuild logs --failed` shows all that BuildKit said; "
+    "the same build goes on from the script that failed"
+)
+
 # With less room than that, in bytes, whatever failed may have failed for it.
 _FULL = 16 << 20
 
@@ -205,11 +216,7 @@ def describe_step_failure(
     room = max(5, _SCREEN - len(head) - len(tail))
     lines = [f"  | {line}" for line in found.lines[:room]]
     message = "\n".join([*head, *lines, *tail])
-    hint = (
-        "`tritonbuild shell --failed` opens a shell with the same environment; "
-        "the same build goes on from this step"
-    )
-    return _ERRORS[kind_of_error](message, hint=hint)
+    return _ERRORS[kind_of_error](message, hint=_IN_CONTAINERS if kind in _CONTAINERS else _HINT)
 
 
 def _describe_full_disk(folder: Path) -> list[str]:
