@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from typing import TYPE_CHECKING
 
 import pytest
 from engines import run
+from servers import find_port, serve
 
 from tritonbuild.arch import Arch
 from tritonbuild.errors import SourceError, UnreachableError, UsageError
 from tritonbuild.executors.rootfs import RootSpec, make_root
 from tritonbuild.executors.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(300)]
 
@@ -95,3 +101,71 @@ def test_image_of_another_platform(image, arm64_world, tmp_path):
     other = Arch.ARM64 if Arch.native() is Arch.AMD64 else Arch.AMD64
     with pytest.raises((UsageError, UnreachableError)):
         make_root(make_spec(image, other, "bash"), tmp_path / "cache", tmp_path / "root.log")
+
+
+# --- the Dockerfile that needs no tritonbuild ----------------------------------------------------
+
+BOARD = """\
+schema: 1
+name: mine
+summary: a board like this machine
+soc: any
+arch: {arch}
+cpu: {{cores: 2, model: any}}
+memory: 4GiB
+os: [debian-12]
+release: r23.12
+components: [core, ensemble]
+"""
+MIRROR = """\
+schema: 1
+name: near
+summary: the stand-ins, by network
+git:
+  - {{from: https://github.com/, to: "git://127.0.0.1:{git}/github.com/"}}
+"""
+
+
+@pytest.fixture
+def context(world, image, tmp_path, session_cli) -> Iterator[Path]:
+    """What `render` writes for a board like this machine; the stand-ins are served meanwhile."""
+    port = find_port()
+    recipes = tmp_path / "recipes"
+    (recipes / "boards").mkdir(parents=True)
+    (recipes / "mirrors").mkdir()
+    (recipes / "boards" / "mine.yaml").write_text(BOARD.format(arch=Arch.native()))
+    (recipes / "mirrors" / "near.yaml").write_text(MIRROR.format(git=port))
+    outcome = session_cli(
+        "render", "--board", "mine", "--recipes", recipes, "--mirror", "near", "--executor",
+        "buildx", "--base-image", image, "--set", "core.TRITON_ENABLE_GRPC=OFF", "--jobs", "2",
+        "--tag", "rendered:1", "--output", tmp_path / "context", cwd=tmp_path,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    daemon = shutil.which("git-daemon", path="/usr/lib/git-core") or "git-daemon"
+    argv = [
+        daemon, f"--base-path={world.folder / 'git'}", "--export-all", "--reuseaddr",
+        "--listen=127.0.0.1", f"--port={port}",
+    ]  # fmt: skip
+    with serve(argv, port, tmp_path / "git.log"):
+        yield tmp_path / "context"
+
+
+@pytest.mark.timeout(600)
+def test_rendered_dockerfile_builds_an_image_that_serves(context, docker):
+    """All of it, from an image, packages and repositories to an answer; this machine's programs."""
+    build = ("docker", "buildx", "build", "--network=host", "--progress=plain")
+    done = run(
+        *build, "--target=runtime", "--tag=rendered:1", "--load", context, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "the board's own compilers are used" in done.stdout
+    said = docker("run", "--rm", "--network=none", "rendered:1", "--help")
+    assert "--model-repository" in said.stdout
+    packages = docker(
+        "run", "--rm", "--network=none", "--entrypoint=dpkg-query", "rendered:1", "-W"
+    ).stdout
+    assert "libnuma1" in packages, "a library of the tree"
+    assert "g++" not in packages, "nothing of the build"
+    # The same once more: nothing runs again.
+    again = run(*build, "--target=trees", "--output=type=cacheonly", context, timeout=300)
+    assert again.stdout.count("CACHED") > 10
