@@ -22,8 +22,8 @@ APT_INSTALL := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y --n
 TEST_PACKAGES := curl gcc libc6-dev uidmap zstd
 # The stand-ins of upstream's repositories are built for this machine; a package of each format is
 # opened by the program that it is for.
-TEST_PACKAGES += build-essential ccache cmake docker.io dpkg-dev libarchive-dev libboost1.81-dev \
-	libnuma-dev libssl-dev python3-dev python3-numpy rapidjson-dev zlib1g-dev
+TEST_PACKAGES += build-essential ccache cmake docker.io docker-registry dpkg-dev libarchive-dev \
+	libboost1.81-dev libnuma-dev libssl-dev python3-dev python3-numpy rapidjson-dev zlib1g-dev
 # Machines that compile, and a cache that machines share: tests run their servers themselves.
 TEST_PACKAGES += distcc redis-server
 ifneq ($(shell uname -m),aarch64)

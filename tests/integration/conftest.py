@@ -23,7 +23,7 @@ from tritonbuild.paths import Workspace, cache_dir
 # The modules beside the tests; pytest's importlib mode does not look there.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from engines import Docker, start_docker
+from engines import Docker, run, start_docker, start_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -212,6 +212,25 @@ def docker(require_or_skip) -> Iterator[Docker]:
     require_or_skip(shutil.which("dockerd") and shutil.which("docker"), "docker.io")
     with start_docker(require_or_skip) as daemon:
         yield daemon
+
+
+@pytest.fixture(scope="session")
+def second_docker(require_or_skip, newer_docker, docker_config) -> Iterator[Docker]:
+    """A newer engine, which keeps images in containerd; the Docker context `second` is its."""
+    require_or_skip(os.geteuid() == 0, "root, to start dockerd")
+    require_or_skip(shutil.which("runc"), "runc, which docker.io brings along")
+    with start_docker(require_or_skip, newer=newer_docker.tree) as daemon:
+        run("docker", "--config", docker_config, "context", "create", "second",
+            "--docker", f"host={daemon.host}")  # fmt: skip
+        yield daemon
+
+
+@pytest.fixture(scope="session")
+def registry(require_or_skip, tmp_path_factory) -> Iterator[str]:
+    """HOST:PORT of an empty registry."""
+    require_or_skip(shutil.which("docker-registry"), "docker-registry")
+    with start_registry(tmp_path_factory.mktemp("registry")) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
