@@ -1,16 +1,22 @@
 #!/usr/bin/env bash
-# system.sh MACHINE MIRROR|- LISTING|- PACKAGE|@FILE...
+# system.sh MACHINE DISTRIBUTION SUITE MIRROR|- LISTING|- PACKAGE|@FILE...
 # Runs in an image of the board's system: installs the packages that it lacks, those in a FILE too, and
 # lists all that it has, each with its files.
 set -euo pipefail
-machine=$1 mirror=$2 listing=$3
-shift 3
+machine=$1 distribution=$2 suite=$3 mirror=$4 listing=$5
+shift 5
 if [[ $(uname -m) != "$machine" ]]; then
   echo "tritonbuild: the image is for $(uname -m), not for $machine" >&2
   exit 3
 fi
 if ! command -v dpkg-query >/dev/null; then
   echo "tritonbuild: the image has no dpkg: it is none of Debian or Ubuntu" >&2
+  exit 3
+fi
+# shellcheck disable=SC1091  # the image's
+found=$(. /etc/os-release && echo "${ID-} ${VERSION_CODENAME-}")
+if [[ $found != "$distribution $suite" ]]; then
+  echo "tritonbuild: the image is of $found, not of $distribution $suite" >&2
   exit 3
 fi
 wanted=()
@@ -28,17 +34,10 @@ for package in "${wanted[@]}"; do
   fi
 done
 if ((${#missing[@]})); then
-  if [[ $mirror != - ]]; then
-    # shellcheck disable=SC2001  # bash 5.2 and older ones read & differently there
-    mirror=$(sed 's/[&#\\]/\\&/g' <<<"$mirror") # as a replacement wants it
-    shopt -s nullglob
-    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
-      sed -i -E "s#https?://[^ ]+/(debian|ubuntu|ubuntu-ports)/?( |\$)#$mirror\2#" "$file"
-    done
-  fi
   export DEBIAN_FRONTEND=noninteractive
-  apt-get update
+  bash "${0%/*}/prepare_apt.sh" "$mirror"
   apt-get install -y --no-install-recommends -- "${missing[@]}"
+  rm -rf /var/lib/apt/lists/*
 fi
 if [[ $listing == - ]]; then
   exit 0

@@ -79,6 +79,14 @@ def test_image_that_is_no_debian_is_named(docker, image, tmp_path):
         make_root(make_spec("other:1", native), tmp_path / "cache", tmp_path / "root.log")
 
 
+def test_image_of_another_release_is_refused(image, tmp_path):
+    native = Arch.native()
+    assert native
+    spec = RootSpec("debian", "trixie", str(native), ("bash",), {}, None, image=image)
+    with pytest.raises(UsageError, match="the image is of debian bookworm, not of debian trixie"):
+        make_root(spec, tmp_path / "cache", tmp_path / "root.log")
+
+
 def test_registry_that_does_not_answer(tmp_path):
     native = Arch.native()
     assert native

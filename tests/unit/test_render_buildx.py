@@ -119,7 +119,8 @@ def test_mirror_reaches_git_archives_and_packages(cli, tmp_path):
     assert outcome.code == 0, outcome.err
     dockerfile = (folder / "Dockerfile").read_text(encoding="utf-8")
     assert "ARG BASE_IMAGE=near.example/hub/debian:bookworm\n" in dockerfile
-    assert '"aarch64", "https://near.example/debian", "-"' in dockerfile
+    assert '"aarch64", "debian", "bookworm", "https://near.example/debian", "-"' in dockerfile
+    assert '"arm64", "aarch64-linux-gnu", "12", "https://near.example/debian"' in dockerfile
     git = (folder / "tools" / "gitconfig").read_text(encoding="utf-8")
     assert '[url "https://near.example/git/"]\n\tinsteadOf = "https://github.com/"\n' in git
     fetch = (folder / "scripts" / "fetch-onnxruntime.sh").read_text(encoding="utf-8")
@@ -144,6 +145,10 @@ def test_same_plan_gives_the_same_files(cli, rendered, tmp_path):
         (("--build-dir", "/b", "--tag", "x:1"), "--tag is for --executor buildx alone"),
         (("--build-dir", "/b", "--base-image", "x:1"), "--base-image is for builds in"),
         (("--executor", "buildx", "--mirror", "auto"), "cannot measure"),
+        (("--executor", "buildx", "--no-container-pull"), "--no-container-pull does not go with"),
+        (("--executor", "buildx", "--image", "base,x:1"), "--image does not go with"),
+        (("--executor", "buildx", "--archive", f"onnxruntime={__file__}"), "--archive does not"),
+        (("--executor", "buildx", "--tag", "Bad Tag; $(x)"), "no name of an image"),
         (("--executor", "buildx", "--variant", "onnxruntime=docker"), "calls docker"),
     ],
 )

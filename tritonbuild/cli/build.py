@@ -93,6 +93,8 @@ def build(
         cache_from=tuple(cache_from or ()), cache_to=tuple(cache_to or ()),
     )  # fmt: skip
     helpers = parse_helpers(distcc) if distcc is not None else ()
+    if _is_only_environment(choice, ccache_remote):
+        ccache_remote = None
     remote = parse_remote(ccache_remote) if ccache_remote else None
     plan, ws = plan_build(choice.book, choice.request, work_dir, buildx)
     check_machines(plan, helpers, remote, use_ccache=ccache)
@@ -113,6 +115,17 @@ def build(
     _report(plan, ws, results, is_for_board=is_meant, as_json=as_json)
 
 
+def _is_only_environment(choice: Choice, remote: str | None) -> bool:
+    """Return whether a shared cache is set for all builds, and this one could not use it."""
+    from tritonbuild.plan.model import Executor
+    from tritonbuild.proc import read_environment
+    from tritonbuild.recipe.fields import ProviderKind
+
+    request = choice.request
+    unable = request.provider is ProviderKind.WHEEL or request.executor is Executor.BUILDX
+    return unable and remote in read_environment(["TRITONBUILD_CCACHE_REMOTE"]).values()
+
+
 def _make_buildx(choice: Choice, **given: Any) -> BuildxOptions:  # noqa: ANN401
     """Return how BuildKit is used.
 
@@ -120,8 +133,9 @@ def _make_buildx(choice: Choice, **given: Any) -> BuildxOptions:  # noqa: ANN401
         UsageError: It is not, and an option is for it; or there is no name to push to.
     """
     from tritonbuild.errors import UsageError
-    from tritonbuild.executors.buildx import BuildxOptions
+    from tritonbuild.executors.buildx import BuildxOptions, check_cache_spec
     from tritonbuild.plan.model import Executor
+    from tritonbuild.plan.select import check_image_name
 
     options = BuildxOptions(**given)
     if choice.request.executor is not Executor.BUILDX and options != BuildxOptions():
@@ -130,6 +144,13 @@ def _make_buildx(choice: Choice, **given: Any) -> BuildxOptions:  # noqa: ANN401
         option = "no-image" if name == "image" else name.replace("_", "-")
         msg = f"--{option} is for --executor buildx alone"
         raise UsageError(msg, hint="add --executor buildx, or leave it out")
+    if options.tag is not None:
+        check_image_name("--tag", options.tag)
+    if options.tag is not None and not options.image:
+        msg = "--tag does nothing with --no-image"
+        raise UsageError(msg, hint="leave one of them out")
+    for spec in (*options.cache_from, *options.cache_to):
+        check_cache_spec(spec)
     if options.push and (options.tag is None or not options.image):
         msg = "--push: where to?"
         raise UsageError(msg, hint="say --tag REGISTRY/NAME:TAG, without --no-image")

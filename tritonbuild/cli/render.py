@@ -125,7 +125,14 @@ def render(
     )  # fmt: skip
     inside = {"--build-id": build_id, "--build-sha": build_sha, "--tmp-dir": tmp_dir,
               "--container-prebuild-command": prebuild}  # fmt: skip
-    named = [name for name, value in {**folders, **inside}.items() if value]
+    docker_run = {
+        "--no-container-pull": no_container_pull,
+        "--no-container-interactive": no_container_interactive,
+        "--no-container-source": no_container_source,
+        "--image": switches.images,
+        "--archive": choice.request.archives,
+    }
+    named = [name for name, value in {**folders, **inside, **docker_run}.items() if value]
     in_buildkit = _check_executor(choice, named, container_build=container_build, tag=tag)
     if in_buildkit:
         _write_standalone(choice, switches, output, tag)
@@ -162,12 +169,19 @@ def _check_executor(
     """
     from tritonbuild.errors import UsageError
     from tritonbuild.plan.model import Executor
+    from tritonbuild.plan.select import check_image_name
 
     executor = choice.request.executor
     if executor is Executor.BUILDX:
+        if tag is not None:
+            check_image_name("--tag", tag)
         for option in [*named, *(["--container-build"] if container_build else [])]:
-            msg = f"{option} does not go with --executor buildx: its containers have folders of their own"
-            raise UsageError(msg, hint="leave it out")
+            msg = (
+                f"{option} does not go with --executor buildx: all that it needs is in its context"
+            )
+            raise UsageError(
+                msg, hint="leave it out: what it is for is in the context, or asked there"
+            )
         return True
     if executor not in (None, Executor.NATIVE):
         msg = f"--executor {executor}: cmake_build is for the machine that it runs on"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritonbuild import proc
@@ -13,8 +12,9 @@ from tritonbuild.engine.marks import list_tree
 from tritonbuild.engine.scripts import make_script
 from tritonbuild.engine.toolchain import read_epoch
 from tritonbuild.engine.workplace import find_plan_compilers, get_root_of
+from tritonbuild.executors.arrange import link_file
 from tritonbuild.executors.buildx import find_builder
-from tritonbuild.paths import data_dir, make_dir, write_text
+from tritonbuild.paths import data_dir, hash_file, make_dir, write_text
 from tritonbuild.plan.layout import CCACHE_DIR, HOME
 from tritonbuild.plan.model import Command, Step, StepKind
 from tritonbuild.render.containers import (
@@ -35,11 +35,13 @@ from tritonbuild.stage.naming import tag_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from typing import Any
 
     from tritonbuild.engine.toolchain import Toolchain
     from tritonbuild.executors.buildx import Builder, BuildxOptions
     from tritonbuild.executors.compilers import Compilers
+    from tritonbuild.executors.rootfs import Root
     from tritonbuild.paths import Workspace
     from tritonbuild.plan.model import Plan
     from tritonbuild.recipe.load import RecipeBook
@@ -71,6 +73,11 @@ class ContainerBuild:
         return self._builder
 
     @property
+    def builder_name(self) -> str | None:
+        """The builder that was named, if one was."""
+        return self._options.builder
+
+    @property
     def makes_image(self) -> bool:
         """Whether an image is wanted."""
         return self._options.image
@@ -86,7 +93,7 @@ class ContainerBuild:
         root = get_root_of(self._plan, "build-root", self._cache)
         compilers = find_plan_compilers(self._plan, root, self._cache)
         make_dir(self._context)
-        self._write_root("build-root", root.tree)
+        self._write_root("build-root", root)
         self._link_compilers(compilers)
         run_step = (data_dir("templates") / "containers" / "run_step.py").read_text("utf-8")
         write_text(self._context / "tools" / "run_step.py", run_step)
@@ -96,6 +103,11 @@ class ContainerBuild:
         for one in step.scripts:
             text = make_script(self._plan, one, one.id, home=HOME, toolchain=toolchain, lock=lock)
             write_text(self._context / "scripts" / f"{one.id}.sh", text, executable=True)
+        self._write_dockerfile(toolchain, lock)
+
+    def _write_dockerfile(self, toolchain: Toolchain, lock: Lock) -> None:
+        root = get_root_of(self._plan, "build-root", self._cache)
+        compilers = find_plan_compilers(self._plan, root, self._cache)
         dockerfile = render_dockerfile(
             self._plan,
             accelerated=compilers is not None,
@@ -108,29 +120,51 @@ class ContainerBuild:
             render_bake(self._plan, tag=self._tag, network=self._network_of(lock)),
         )
 
-    def write_image(self, verified: Mapping[str, Any], log: Path) -> None:
+    def write_image(
+        self, toolchain: Toolchain, lock: Lock, verified: Mapping[str, Any], log: Path
+    ) -> None:
         """Write the system and the tree that the image is made of."""
-        base = get_base(base_spec_of(self._plan, verified, self._book), self._cache, log)
-        self._write_root("runtime-root", base.tree)
+        make_dir(self._context)
+        self._write_dockerfile(toolchain, lock)
+        spec = base_spec_of(self._plan, verified, self._book)
+        self._write_root("runtime-root", get_base(spec, self._cache, log, self._options.builder))
         stage = self._context / "stage"
         shutil.rmtree(stage, ignore_errors=True)
-        shutil.copytree(self._ws.tritonserver_dir, stage, symlinks=True, copy_function=_link_file)
+        shutil.copytree(self._ws.tritonserver_dir, stage, symlinks=True, copy_function=link_file)
 
-    def is_image_there(self) -> bool:
-        """Ask the engine for the image; what was pushed is not looked for."""
+    def read_image_id(self) -> str | None:
+        """Return the id of the image that the engine has under our name.
+
+        None where it has none; what was pushed, or is not wanted, is not looked for.
+        """
         if self._options.push or not self._options.image:
-            return True
-        docker = self.get_builder().docker
-        return proc.capture([*docker, "image", "inspect", self._tag]).returncode == 0
+            return None
+        argv = ["image", "inspect", "--format", "{{.Id}}", self._tag]
+        said = proc.capture([*self.get_builder().docker, *argv])
+        return said.output.strip() if said.returncode == 0 else None
 
-    def _write_root(self, name: str, tree: Path) -> None:
+    def is_image_there(self, known: object) -> bool:
+        """Return whether the image that an earlier run made is still what its name means.
+
+        Args:
+            known: What `read_image_id` said then.
+        """
+        return self._options.push or not self._options.image or known == self.read_image_id()
+
+    @property
+    def cache_to(self) -> list[str]:
+        """Where BuildKit's layers are kept, besides in the builder."""
+        return list(self._options.cache_to)
+
+    def _write_root(self, name: str, root: Root) -> None:
         """Write a root as a tar for the context, if that one is not there."""
         archive, note = self._context / f"{name}.tar", self._context / f"{name}.txt"
-        content = f"{tree}\n{read_epoch(self._plan)}\n"
+        # A root that was deleted and made anew may have newer packages in the same place.
+        content = f"{root.tree}\n{hash_file(root.packages_path)}\n{read_epoch(self._plan)}\n"
         if archive.is_file() and _read(note) == content + _describe_file(archive):
             return
         note.unlink(missing_ok=True)
-        write_base(tree, archive, read_epoch(self._plan))
+        write_base(root.tree, archive, read_epoch(self._plan))
         write_text(note, content + _describe_file(archive))
 
     def _write_sources(self, name: str, lock: Lock) -> None:
@@ -151,7 +185,7 @@ class ContainerBuild:
         note.unlink(missing_ok=True)
         shutil.rmtree(target, ignore_errors=True)
         if compilers:
-            shutil.copytree(compilers.tree, target, symlinks=True, copy_function=_link_file)
+            shutil.copytree(compilers.tree, target, symlinks=True, copy_function=link_file)
         write_text(note, content + list_tree(target))
 
     # --- commands -----------------------------------------------------------------------------
@@ -205,10 +239,3 @@ def _read(note: Path) -> str | None:
 def _describe_file(path: Path) -> str:
     status = path.stat()
     return f"{status.st_size} {status.st_mtime_ns}\n"
-
-
-def _link_file(source: str, target: str) -> None:
-    try:
-        Path(target).hardlink_to(source)
-    except OSError:  # not every file system has hard links
-        shutil.copy2(source, target)

@@ -17,6 +17,7 @@ from tritonbuild.errors import HostError, UsageError
 from tritonbuild.executors.distcc import (
     JOB_SECONDS,
     choose_helpers,
+    find_distcc,
     format_hosts,
     require_distcc,
     write_launcher,
@@ -63,20 +64,24 @@ class Machines:
         environment = {}
         if self.remote:
             environment["CCACHE_STATSLOG"] = str(_cache_log(ws))
-        if not self.helpers:
+        if plan.selection.executor is not Executor.NATIVE:
             return environment
         launcher = _launcher(ws)
+        # Also without helpers, for which it does nothing: CMake remembers launchers from the first
+        # time that it runs, and helpers may be named later.
+        for language in ("C", "CXX"):
+            if not toolchain.ccache:
+                environment[f"CMAKE_{language}_COMPILER_LAUNCHER"] = str(launcher)
+            # A linker never goes to a helper, but waits for a place among what runs here.
+            environment[f"CMAKE_{language}_LINKER_LAUNCHER"] = str(launcher)
+        if not self.helpers:
+            return environment
         # https://ccache.dev/manual/4.7.5.html#_using_ccache_with_other_compiler_wrappers
         if toolchain.ccache:
             environment["CCACHE_PREFIX"] = str(launcher)
             # A file is preprocessed once, by distcc, and not for ccache before that: half of what a
             # remote compilation costs this machine.
             environment["CCACHE_DEPEND"] = "1"
-        for language in ("C", "CXX"):
-            if not toolchain.ccache:
-                environment[f"CMAKE_{language}_COMPILER_LAUNCHER"] = str(launcher)
-            # A linker never goes to a helper, but waits for a place among what runs here.
-            environment[f"CMAKE_{language}_LINKER_LAUNCHER"] = str(launcher)
         if step.kind is StepKind.BUILD:
             local = next(job.count for job in plan.jobs if job.component == step.component)
             cores = plan.machine.cores if plan.machine and plan.machine.cores else local
@@ -160,6 +165,8 @@ def find_machines(
         HostError: This machine lacks distcc or ccache, or a compiler with a full name.
     """
     found = Machines(_find_helpers(ws, helpers), _find_remote(plan, remote))
+    if plan.selection.executor is Executor.NATIVE:
+        write_launcher(_launcher(ws), find_distcc())
     for log in (_helper_log(ws), _cache_log(ws)):
         log.unlink(missing_ok=True)
     if found.remote:
@@ -181,7 +188,6 @@ def _find_helpers(ws: Workspace, helpers: Sequence[Helper]) -> tuple[Helper, ...
     if not usable:
         terminal.warning("no helper can be used: everything is compiled on this machine")
         return ()
-    write_launcher(_launcher(ws), distcc)
     # Whom distcc left alone for a while in an earlier build.
     shutil.rmtree(_state_dir(ws), ignore_errors=True)
     make_dir(_state_dir(ws))

@@ -185,10 +185,12 @@ class SourceRunner:
         if step.kind is StepKind.INSTALL:
             return list_tree(self._locate(step.details["tree"])) == str(outputs.get("files"))
         if step.kind is StepKind.CONTAINER:
-            return bool(self._list_trees(step) == outputs.get("files"))
+            assert self._containers
+            filled = set(self._containers.cache_to) <= set(outputs.get("caches", ()))
+            return filled and self._list_trees(step) == outputs.get("files")
         if step.kind is StepKind.IMAGE:
             assert self._containers
-            return self._containers.is_image_there()
+            return self._containers.is_image_there(outputs.get("image"))
         if step.kind in (StepKind.FETCH, StepKind.CONFIGURE):
             mark = read_mark(self._locate(step.details["folder"]))
             is_same = mark is not None and mark == outputs.get("mark")
@@ -218,7 +220,8 @@ class SourceRunner:
     ) -> Outputs:
         cache = self._outside.cache
         if step.kind is StepKind.ROOT:
-            return {"root": str(make_step_root(step, name, self._ws, cache).folder)}
+            builder = self._containers.builder_name if self._containers else None
+            return {"root": str(make_step_root(step, name, self._ws, cache, builder).folder)}
         if step.kind is StepKind.COMPILERS:
             return make_step_compilers(self._plan, step, name, self._ws, cache)
         if step.kind is StepKind.SOURCES:
@@ -332,7 +335,7 @@ class SourceRunner:
                 if tree.exists():
                     tree.rename(Path(folder) / component)
                 (output / component).rename(tree)
-        return {"files": self._list_trees(step)}
+        return {"files": self._list_trees(step), "caches": containers.cache_to}
 
     def _list_trees(self, step: Step) -> dict[str, str]:
         trees: Any = step.details["trees"]
@@ -344,9 +347,12 @@ class SourceRunner:
         if containers.makes_image:
             verified = json.loads(self._ws.verify_path.read_text(encoding="utf-8"))
             shown.progress("writes the system that serves")
-            containers.write_image(verified, self._ws.logs_dir / f"{name}-root.log")
+            containers.write_image(
+                self._get_place().toolchain, self._require_lock(), verified,
+                self._ws.logs_dir / f"{name}-root.log",
+            )  # fmt: skip
             self._run_text(step, name, containers.make_image_script(name), shown)
-        return {}
+        return {"image": containers.read_image_id()}
 
     def _execute(
         self,

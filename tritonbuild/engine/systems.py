@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 _COST = "the compilers of the board's system run under QEMU, which takes some eight times as long"
 
 
-def make_step_root(step: Step, name: str, ws: Workspace, cache: Path) -> Root:
+def make_step_root(
+    step: Step, name: str, ws: Workspace, cache: Path, builder: str | None = None
+) -> Root:
     """Make the root of a step, with a script that shows how.
 
     Args:
@@ -36,6 +38,7 @@ def make_step_root(step: Step, name: str, ws: Workspace, cache: Path) -> Root:
         name: `NN-<step>`.
         ws: The work directory.
         cache: The user's cache.
+        builder: BuildKit's builder for a root of an image; None takes Docker's usual one.
 
     Raises:
         UnreachableError: The distribution's archive cannot be used from here.
@@ -44,7 +47,7 @@ def make_step_root(step: Step, name: str, ws: Workspace, cache: Path) -> Root:
     """
     spec = root_spec_of(step)
     _write_script(spec, name, ws)
-    return make_root(spec, cache, ws.logs_dir / f"{name}.log")
+    return make_root(spec, cache, ws.logs_dir / f"{name}.log", builder)
 
 
 def is_step_root_there(step: Step, folder: str | None, cache: Path) -> bool:

@@ -20,6 +20,7 @@ from tritonbuild.executors.compilers import BIN
 from tritonbuild.executors.machine import SYSTEM_PATH, find_compiler, find_program
 from tritonbuild.paths import data_dir, make_dir, write_text
 from tritonbuild.plan.layout import CCACHE_DIR, HOME
+from tritonbuild.plan.model import Executor
 from tritonbuild.plan.root import SYSROOT
 from tritonbuild.render.template import render_template
 from tritonbuild.stage.members import read_mtime
@@ -135,10 +136,14 @@ def make_root_toolchain(
     folder = make_dir(around / "tools")
     # patchelf is linked statically and runs in any root; ninja needs the libraries of its machine.
     runs_here = compilers is not None or Arch.native() is Arch(plan.selection.arch)
-    for name in ("patchelf", *(["ninja"] if runs_here else [])):
-        _copy(folder / name, _require(name))
-    if not runs_here:
-        (folder / "ninja").unlink(missing_ok=True)
+    # A container may be on a machine that runs the root's programs and none of this one's.
+    elsewhere = plan.selection.executor is Executor.BUILDX and not runs_here
+    own = [] if elsewhere and "patchelf" in root.read_versions() else ["patchelf"]
+    for name in ("patchelf", "ninja"):
+        if name in (*own, *(["ninja"] if runs_here else [])):
+            _copy(folder / name, _require(name))
+        else:
+            (folder / name).unlink(missing_ok=True)
     (folder / "cmake").unlink(missing_ok=True)
     versions = root.read_versions()
     write_make(folder, Path("/usr/bin/make"), versions.get("make", ""))

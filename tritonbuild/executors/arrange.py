@@ -61,7 +61,7 @@ def _copy_programs(source: Path, tree: Path, triplet: str) -> None:
         if (source / "usr" / part).is_dir():
             # Links to files where that can be, not copies: nobody changes either of them.
             shutil.copytree(
-                source / "usr" / part, tree / "usr" / part, symlinks=True, copy_function=_link_file
+                source / "usr" / part, tree / "usr" / part, symlinks=True, copy_function=link_file
             )
     programs = tree / "usr" / "bin"
     programs.mkdir()
@@ -69,7 +69,7 @@ def _copy_programs(source: Path, tree: Path, triplet: str) -> None:
         if program.is_symlink():
             (programs / program.name).symlink_to(program.readlink())
         else:
-            _link_file(str(program), str(programs / program.name))
+            link_file(str(program), str(programs / program.name))
 
 
 def _link_headers(board: Path, folder: Path, triplet: str, gcc: str) -> None:
@@ -108,7 +108,8 @@ def _name_programs(tree: Path, triplet: str, gcc: str) -> Iterator[tuple[str, st
     yield "c++", f"{prefix}g++{suffix}"
 
 
-def _link_file(source: str, target: str) -> None:
+def link_file(source: str, target: str) -> None:
+    """Give a file another name, or copy it where that cannot be."""
     try:
         Path(target).hardlink_to(source)
     except OSError:  # another file system, or one that has no hard links

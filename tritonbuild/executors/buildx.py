@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tritonbuild import proc
-from tritonbuild.errors import HostError
+from tritonbuild.errors import HostError, UsageError
 from tritonbuild.executors.sandbox import find_binfmt
 
 if TYPE_CHECKING:
@@ -98,6 +98,22 @@ class Builder:
         return f"builder {self.name}" if self.name else "Docker's usual builder"
 
 
+# Keys of the caches s3, azblob and gha whose values are secrets.
+_SECRET = re.compile(r"(?:^|,)\s*\"?(\w*(?:secret|token|password|access_key)\w*)=", re.IGNORECASE)
+
+
+def check_cache_spec(spec: str) -> None:
+    """Refuse a secret in what scripts and logs show.
+
+    Raises:
+        UsageError: There is one in it.
+    """
+    if found := _SECRET.search(spec):
+        msg = f"--cache-from and --cache-to: {found[1]} would stand in scripts and logs"
+        hint = "let BuildKit read it from the environment or from files such as ~/.aws/credentials"
+        raise UsageError(msg, hint=hint)
+
+
 def find_builder(name: str | None, arch: Arch) -> Builder:
     """Return a builder that can build for an architecture.
 
@@ -121,7 +137,8 @@ def find_builder(name: str | None, arch: Arch) -> Builder:
     if not nodes:
         raise _explain(name, asked.output)
     wanted = f"linux/{arch}"
-    native = any(node[:1] == [wanted] for node in nodes)
+    native = any(_runs_itself(node, arch) for node in nodes)
+    nodes = [[platform.rstrip("*") for platform in node] for node in nodes]
     builder = Builder(name, driver, native, is_context=_is_context(name))
     if not any(wanted in node for node in nodes):
         known = ", ".join(dict.fromkeys(platform for node in nodes for platform in node))
@@ -139,14 +156,23 @@ def find_builder(name: str | None, arch: Arch) -> Builder:
 def _parse(text: str) -> tuple[str, list[list[str]]]:
     """Return the driver and the platforms of each machine, its own first.
 
-    `*` marks those that were named when the machine was added.
+    `*` marks those that were named when the machine was added; these come before its own.
     """
     driver = re.search(r"^Driver: +(\S+)", text, re.MULTILINE)
     nodes = [
-        [platform.strip().rstrip("*") for platform in line.split(",")]
+        [platform.strip() for platform in line.split(",")]
         for line in re.findall(r"^Platforms: +(.+)$", text, re.MULTILINE)
     ]
     return driver[1] if driver else "", nodes
+
+
+def _runs_itself(node: list[str], arch: Arch) -> bool:
+    """Return whether a machine needs no QEMU for an architecture."""
+    found = [platform for platform in node if not platform.endswith("*")] or node
+    first = found[0].rstrip("*")
+    # What was named is not said again: after linux/arm64* comes what such a machine can do besides.
+    related = f"linux/{arch}*" in node and first.startswith("linux/arm/")
+    return first == f"linux/{arch}" or related
 
 
 def _explain(name: str | None, output: str) -> HostError:

@@ -103,6 +103,11 @@ def require_distcc() -> Path:
     )
 
 
+def find_distcc() -> Path:
+    """Return the program, or what it would be called where it is not."""
+    return proc.find_tool("distcc") or Path("distcc")
+
+
 def format_hosts(helpers: Sequence[Helper], *, local: int, cores: int) -> str:
     """Return the value of DISTCC_HOSTS.
 

@@ -58,7 +58,7 @@ class RemoteCache:
         url = self._url
         try:
             return _ask_redis(url) if url.scheme == "redis" else _ask_http(url)
-        except (OSError, http.client.HTTPException) as err:
+        except (OSError, ValueError, http.client.HTTPException) as err:
             return getattr(err, "strerror", None) or str(err) or type(err).__name__
 
 

@@ -163,8 +163,14 @@ def find_root(spec: RootSpec, cache: Path) -> Root | None:
     return root if root.packages_path.is_file() and root.tree.is_dir() else None
 
 
-def make_root(spec: RootSpec, cache: Path, log: Path) -> Root:
+def make_root(spec: RootSpec, cache: Path, log: Path, builder: str | None = None) -> Root:
     """Return a root, made if the cache has none.
+
+    Args:
+        spec: What it is made of.
+        cache: The user's cache.
+        log: For what is run.
+        builder: BuildKit's builder for one of an image; None takes Docker's usual one.
 
     Raises:
         HostError: mmdebstrap is missing or cannot work here.
@@ -174,11 +180,13 @@ def make_root(spec: RootSpec, cache: Path, log: Path) -> Root:
     found = find_root(spec, cache)
     if found:
         return found
-    bring = _export_image if spec.image else _run_mmdebstrap
 
     def make(folder: Path) -> None:
         archive = folder / "root.tar"
-        bring(spec, archive, log)
+        if spec.image:
+            _export_image(spec, archive, log, builder)
+        else:
+            _run_mmdebstrap(spec, archive, log)
         _unpack(spec, archive, log)
         _index(spec, folder)
 
@@ -264,24 +272,25 @@ def _run_mmdebstrap(spec: RootSpec, archive: Path, log: Path) -> None:
         raise _explain_failure(spec, result.output, log)
 
 
-def _export_image(spec: RootSpec, archive: Path, log: Path) -> None:
+def _export_image(spec: RootSpec, archive: Path, log: Path, builder_name: str | None) -> None:
     """Write an image's files, with the packages installed that it lacked, as a tar."""
     from tritonbuild.executors.buildx import find_builder
-    from tritonbuild.render.containers import SYSTEM_SCRIPT, render_system
+    from tritonbuild.render.containers import SYSTEM_SCRIPTS, render_system
 
     arch = Arch(spec.arch)
-    builder = find_builder(None, arch)
+    builder = find_builder(builder_name, arch)
     packages = [*spec.packages, *spec.bundled]
     with tempfile.TemporaryDirectory(dir=archive.parent) as name:
         context = Path(name)
         assert spec.image
-        write_text(
-            context / "Dockerfile",
-            render_system(spec.image, arch, spec.mirror, f"/{_LISTING}", packages),
-        )
-        shutil.copyfile(
-            data_dir("templates") / "containers" / SYSTEM_SCRIPT, context / SYSTEM_SCRIPT
-        )
+        text = render_system(
+            spec.image, arch,
+            distribution=spec.distribution, suite=spec.suite, mirror=spec.mirror,
+            listing=f"/{_LISTING}", packages=packages,
+        )  # fmt: skip
+        write_text(context / "Dockerfile", text)
+        for script in SYSTEM_SCRIPTS:
+            shutil.copyfile(data_dir("templates") / "containers" / script, context / script)
         output = f"--output=type=tar,dest={archive}"
         argv = builder.build(arch, context, f"--network={builder.network}", output)
         result = proc.run(argv, log=log, check=False)
@@ -360,6 +369,7 @@ _UNREACHABLE = re.compile(
 )
 
 
+_NO_BASH = re.compile(r"""exec: "bash": executable file not found|bash: no such file""")
 _NO_IMAGE = re.compile(
     r"manifest unknown|not found|access denied|authorization failed|no match for platform",
     re.IGNORECASE,
@@ -373,7 +383,9 @@ def _explain_failure(spec: RootSpec, output: str, log: Path) -> Exception:
     tail = "\n".join(f"  | {line}" for line in lines[-6:])
     if "No space left on device" in output:
         msg = f"no room on disk for a root of {spec.suite}"
-        return HostError(msg, hint="free some space, or set TRITONBUILD_CACHE_DIR elsewhere")
+        hint = "free some space, or set TRITONBUILD_CACHE_DIR elsewhere"
+        hint += "; `docker buildx prune` frees the engine's" if spec.image else ""
+        return HostError(msg, hint=hint)
     if _UNREACHABLE.search(output):
         msg = f"the archive of {spec.distribution} {spec.suite} for {spec.arch} cannot be used"
         if spec.image:
@@ -382,6 +394,8 @@ def _explain_failure(spec: RootSpec, output: str, log: Path) -> Exception:
             f"{msg}:\n{tail}\n  log: {log}",
             hint=f"check the network, choose a --mirror, or install {spec.distribution}'s keyring",
         )
+    if spec.image and _NO_BASH.search(output):
+        output += "\ntritonbuild: the image has no bash: it is none of Debian or Ubuntu"
     if found := re.search(r"tritonbuild: (the image .*)", output):
         return UsageError(
             f"--base-image {spec.image}: {found[1]}",

@@ -90,7 +90,7 @@ def _check_acceleration(request: Request, provider: ProviderKind) -> None:
 # https://github.com/distribution/reference/blob/main/reference.go; nothing that a shell or a
 # Dockerfile could take for something else.
 _IMAGE = re.compile(
-    r"[A-Za-z0-9][\w.-]*(:\d+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:\w[\w.-]{0,127})?"
+    r"([A-Za-z0-9][A-Za-z0-9.-]*(:\d+)?/)?[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*(:\w[\w.-]{0,127})?"
     r"(@sha256:[0-9a-f]{64})?",
     re.ASCII,
 )
@@ -108,9 +108,18 @@ def _check_base_image(request: Request, provider: ProviderKind) -> None:
     if provider is ProviderKind.WHEEL or request.executor in (None, Executor.NATIVE):
         msg = "--base-image is for builds in a system like the board's"
         raise UsageError(msg, hint="add --executor buildx (or emulated, or cross)")
-    if not _IMAGE.fullmatch(image):
-        msg = f"--base-image {image!r} is no name of an image"
-        raise UsageError(msg, hint="HOST:PORT/NAME:TAG, such as debian:bookworm")
+    check_image_name("--base-image", image)
+
+
+def check_image_name(option: str, name: str) -> None:
+    """Refuse what is no name of an image, before hours of work end with it.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if not _IMAGE.fullmatch(name):
+        msg = f"{option} {name!r} is no name of an image"
+        raise UsageError(msg, hint="HOST:PORT/NAME:TAG in lower case, such as debian:bookworm")
 
 
 def _take_own_os(book: RecipeBook, machine: Machine, wanted: str | None) -> str:

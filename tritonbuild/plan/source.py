@@ -7,6 +7,7 @@ again from the start.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -304,7 +305,7 @@ class Part:
             commands = (Command(("tritonbuild_edit", *words), note=note),)
             # Components may share a patch, and their steps may not share an id.
             stem = relative.removesuffix(".yaml").removeprefix(f"{self.name}/")
-            identifier = f"patch-{self.name}-{stem}".replace("/", "-").replace(".", "-")
+            identifier = re.sub(r"[^A-Za-z0-9-]", "-", f"patch-{self.name}-{stem}")
             yield Step(
                 identifier, StepKind.PATCH, patch.summary, patch.why, self.name, commands=commands
             )

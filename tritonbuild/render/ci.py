@@ -143,6 +143,8 @@ def list_details(request: Request) -> list[str]:
     options += [] if request.jobs is None else ["--jobs", str(request.jobs)]
     for one in request.settings:
         options += ["--set", f"{one.component}.{one.flag}={one.value}"]
+    if request.base_image:
+        options += ["--base-image", request.base_image]
     return options + ([] if request.accelerate else ["--no-accelerate"])
 
 
@@ -187,6 +189,8 @@ def _make_build(options: list[str], pipeline: Pipeline) -> str:
     """
     first = "mkdir -p build\n"
     command = ["tritonbuild", "build", *options]
+    if pipeline.executor == BUILDX:
+        command.append("--no-image")  # nobody takes it from a runner; `package` has one to upload
     if pipeline.executor != BUILDX or pipeline.cache == "none":
         return first + _wrap([*command, *_keep("build")])
     place, applies = _CACHE_PLACES[pipeline.cache]

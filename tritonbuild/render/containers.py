@@ -66,14 +66,19 @@ class Base:
 
     Attributes:
         image: Its name; it was checked.
+        distribution, suite: What it has to be of.
         mirror: Address of the distribution's archive; None keeps the image's own.
+        compilers_mirror: The same for the machine that builds.
         build_packages: Debian packages of the build.
         runtime_packages: Debian packages that the server needs besides its libraries.
         gcc: Major version of the system's GCC.
     """
 
     image: str
+    distribution: str
+    suite: str
     mirror: str | None
+    compilers_mirror: str | None
     build_packages: tuple[str, ...]
     runtime_packages: tuple[str, ...]
     gcc: str
@@ -83,11 +88,13 @@ def _describe_base(base: Base, arch: Arch, *, accelerated: bool) -> dict[str, st
     """Return the instructions that make systems of an image."""
     tools = "/run/tritonbuild"
     packages = "/packages"
-    install = ("bash", f"{tools}/{SYSTEM_SCRIPT}", arch.to_uname(), base.mirror or "-", "-")
+    system = (base.distribution, base.suite, base.mirror or "-")
+    install = ("bash", f"{tools}/system.sh", arch.to_uname(), *system, "-")
     bring: tuple[str, ...] = ("mkdir", "-p", f"{HOST_PROGRAMS}/compilers")
     if accelerated:
         triplet = arch.to_multiarch()
-        bring = ("bash", f"{tools}/compilers.sh", arch.value, triplet, base.gcc, tools)
+        said = (arch.value, triplet, base.gcc, base.compilers_mirror or "-", tools)
+        bring = ("bash", f"{tools}/compilers.sh", *said)
     return {
         "image": base.image,
         "install": _json(*install, *base.build_packages),
@@ -139,7 +146,7 @@ def render_dockerfile(
             "accelerated": accelerated,
             "host_programs": HOST_PROGRAMS,
             "base": _describe_base(base, arch, accelerated=accelerated) if base else None,
-            "qemu_cpu": chosen.qemu_cpu,
+            "qemu_cpu": quote_value(chosen.qemu_cpu) if chosen.qemu_cpu else None,
             "check": _json("bash", "-c", f'test "$(uname -m)" = {arch.to_uname()}'),
             "home": HOME,
             "ccache_dir": ccache_dir,
@@ -210,27 +217,35 @@ def render_bake(plan: Plan, *, tag: str, network: str) -> str:
     return json.dumps({"group": group, "target": targets}, indent=2) + "\n"
 
 
-SYSTEM_SCRIPT = "system.sh"
+# What an image's system is made with; from templates/containers/.
+SYSTEM_SCRIPTS = ("system.sh", "prepare_apt.sh")
 
 
 def render_system(
-    image: str, arch: Arch, mirror: str | None, listing: str, packages: Iterable[str]
+    image: str,
+    arch: Arch,
+    *,
+    distribution: str,
+    suite: str,
+    mirror: str | None,
+    listing: str,
+    packages: Iterable[str],
 ) -> str:
     """Return a Dockerfile of the board's system as an image has it, with some packages more.
 
     Args:
         image: The image; its name was checked.
-        arch: What it has to be for.
+        arch, distribution, suite: What it has to be for, and of.
         mirror: Address of the distribution's archive; None keeps the image's own.
         listing: File that gets all packages and their files.
-        packages: What has to be installed; `SYSTEM_SCRIPT` does so.
+        packages: What has to be installed; `SYSTEM_SCRIPTS`, which lie beside it, do so.
     """
-    script = f"/run/tritonbuild/{SYSTEM_SCRIPT}"
+    install = ("/run/tritonbuild/system.sh", arch.to_uname(), distribution, suite, mirror or "-")
     return render_template(
         "containers/system.j2",
         {
             "image": image,
             "key": arch,
-            "install": _json("bash", script, arch.to_uname(), mirror or "-", listing, *packages),
+            "install": _json("bash", *install, listing, *packages),
         },
     )

@@ -32,6 +32,7 @@ _TOOLS = (
     "containers/check_compilers.sh",
     "containers/compilers.sh",
     "containers/find_packages.sh",
+    "containers/prepare_apt.sh",
     "containers/run_step.py",
     "containers/system.sh",
 )
@@ -88,7 +89,10 @@ def _describe_base(plan: Plan, mirror: Mirror) -> Base:
     usual = f"{root['distribution']}:{root['suite']}"
     return Base(
         image=plan.selection.base_image or mirror.rewrite_image(usual) or usual,
+        distribution=root["distribution"],
+        suite=root["suite"],
         mirror=root["mirror"],
+        compilers_mirror=compilers["mirror"],
         build_packages=tuple(build_root["packages"]),
         runtime_packages=(*root["packages"], *verify["runtime_packages"].values()),
         gcc=compilers["gcc"],

@@ -72,7 +72,7 @@ def base_spec_of(plan: Plan, verified: Mapping[str, Any], book: RecipeBook) -> R
     return spec.with_packages(used)
 
 
-def get_base(spec: RootSpec, cache: Path, log: Path) -> Root:
+def get_base(spec: RootSpec, cache: Path, log: Path, builder: str | None = None) -> Root:
     """Return the root, made where the cache has none.
 
     Raises:
@@ -82,7 +82,7 @@ def get_base(spec: RootSpec, cache: Path, log: Path) -> Root:
     if root:
         return root
     try:
-        return make_root(spec, cache, log)
+        return make_root(spec, cache, log, builder)
     except HostError as err:
         err.hint = f"{err.hint}; the formats tar.zst and deb need no root"
         raise
