@@ -61,14 +61,16 @@ demo-source: deps test-deps ## build stand-ins of Triton for arm64 from source, 
 # the other: side by side they meet their time limits now and then.
 ALONE := $(wildcard tests/integration/test_ci_steps.py tests/integration/test_smoke.py \
 	tests/integration/test_verify.py tests/integration/test_package_formats.py tests/backends)
-BUILDS := $(filter-out $(ALONE),$(wildcard tests/integration/test_*.py))
+LONGEST := $(addprefix tests/integration/test_,buildx.py source_faults.py for_the_board.py)
+BUILDS := $(LONGEST) $(filter-out $(ALONE) $(LONGEST),$(wildcard tests/integration/test_*.py))
 SIDE_BY_SIDE := $(BUILDS) tests/unit tests/docs
 .PHONY: test
 test: deps test-deps ## run all tests
 ifdef PYTEST_ARGS
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
+		$(SIDE_BY_SIDE)
 	$(BIN)/python -m pytest $(ALONE)
 endif
 
