@@ -41,6 +41,7 @@ def build(buildx_world, tmp_path_factory) -> Workspace:
     outcome = buildx_world.build(work, *BOTH, timeout=900)
     assert outcome.code == 0, outcome.stderr
     assert "QEMU runs arm64 programs there" in outcome.stderr, "emulation is said aloud"
+    assert "compilers of the board's system run under QEMU" not in outcome.stderr
     return Workspace(work)
 
 

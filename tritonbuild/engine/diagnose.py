@@ -208,7 +208,8 @@ def describe_step_failure(
         _CLASS_OF_KIND.get(kind, FailureClass.BUILD),
     )
     tail = [line for hit in _choose_hits(found.hits) for line in _format_hit(hit)]
-    if kind_of_error is not FailureClass.HOST and (full := _describe_full_disk(log.parent)):
+    told = any(word in line.lower() for line in tail for word in ("disk", "space"))
+    if not told and (full := _describe_full_disk(log.parent)):
         kind_of_error, tail = FailureClass.HOST, full
     tail += [f"  {remark}"] if remark else []
     by_hand = f"{entry} bash {script}" if entry else str(script)

@@ -63,6 +63,9 @@ def _copy_programs(source: Path, tree: Path, triplet: str) -> None:
             shutil.copytree(
                 source / "usr" / part, tree / "usr" / part, symlinks=True, copy_function=link_file
             )
+    # Libraries name each other by way of these, too.
+    for name in ("lib", "lib64"):
+        (tree / name).symlink_to(f"usr/{name}")
     programs = tree / "usr" / "bin"
     programs.mkdir()
     for program in (*(source / "usr" / "bin").glob(f"{triplet}-*"), source / "usr/bin/ccache"):

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 BIN = COMPILERS
 
 # Counts up when the same packages would come out differently.
-_VERSION = 2
+_VERSION = 3
 
 _WORK = PurePosixPath("/tmp/check")
 
