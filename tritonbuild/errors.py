@@ -2,6 +2,7 @@
 
     TritonBuildError
      ├── UsageError         2   options that do not go together
+     ├── UnsupportedError   2   a UsageError: a recipe says that it does not work
      ├── RecipeError        2   a recipe is missing, malformed or contradicts itself
      ├── NothingToDoError   3   a selector matched nothing
      ├── HostError          4   this machine lacks a tool, room, a port or a right
@@ -40,6 +41,12 @@ class TritonBuildError(Exception):
 
 class UsageError(TritonBuildError):
     """Options that do not exist or do not go together."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class UnsupportedError(UsageError):
+    """What was asked for is known not to work: a recipe says so, and what goes instead."""
 
     exit_code: ClassVar[int] = 2
 

@@ -147,11 +147,18 @@ def check(recipes: Recipes = None, as_json: Json = False) -> None:
     book = open_book(recipes)
     report = check_book(book)
     if as_json:
-        terminal.output(json.dumps({"checked": report.checked, "problems": report.problems}))
+        found = {
+            "checked": report.checked, "problems": report.problems, "refused": report.refused
+        }  # fmt: skip
+        terminal.output(json.dumps(found))
     if report.problems:
         raise RecipeError("\n".join(report.problems), hint="`tritonbuild schema` says what may be")
     if not as_json:
         terminal.output(f"{report.checked} recipes and plans checked, no problem")
+        if report.refused:
+            terminal.output(
+                f"{len(report.refused)} of the plans are refused, as recipes say; --json has them"
+            )
 
 
 def schema(kind: Kind = None) -> None:

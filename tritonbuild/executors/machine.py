@@ -12,7 +12,7 @@ from tritonbuild.arch import Arch
 from tritonbuild.errors import HostError
 from tritonbuild.executors.bundled import find_own
 from tritonbuild.executors.place import host_system
-from tritonbuild.plan.model import Machine
+from tritonbuild.plan.model import THIS_MACHINE, Machine
 
 # Where a build looks for programs. Not in the user's PATH: a virtual environment's or a version
 # manager's Python in it is not the one that the board has.
@@ -44,7 +44,7 @@ def detect_machine(*, cores: int | None = None, memory: int | None = None) -> Ma
         cmake=_read_version("cmake", "--version", "configures each component"),
         glibc=glibc,
         python=_read_version("python3", "--version", "is what the python backend is built for"),
-        origin="this machine",
+        origin=THIS_MACHINE,
         cores=cores,
         memory=memory,
     )

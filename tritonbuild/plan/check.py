@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tritonbuild.errors import RecipeError, TritonBuildError
+from tritonbuild.errors import RecipeError, TritonBuildError, UnsupportedError
 from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Request
 from tritonbuild.plan.select import lineage
@@ -20,10 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Report:
-    """What was checked and what is wrong, a line or more a problem."""
+    """What was checked and what is wrong, a line or more a problem.
+
+    Attributes:
+        refused: Combinations that recipes say do not work, and why.
+    """
 
     checked: int = 0
     problems: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 def check_book(book: RecipeBook) -> Report:
@@ -60,16 +65,27 @@ def _check_components(book: RecipeBook, report: Report) -> None:
 
 def _check_plans(book: RecipeBook, report: Report) -> None:
     for board in book.names("boards"):
+        refused, planned = len(report.refused), 0
         for os in book.board(board).os:
             for release in _releases_for(book, board):
                 for provider in _providers_for(book, board):
-                    report.checked += 1
-                    request = Request(board, os=os, release=release, provider=provider)
-                    try:
-                        make_plan(book, request)
-                    except TritonBuildError as err:
-                        where = f"{book.origin('boards', board)}: {os}, {release}, {provider}"
-                        report.problems.append(f"{where}: {err.message}")
+                    planned += 1
+                    _check_plan(book, Request(board, os, release, provider), report)
+        if planned and len(report.refused) - refused == planned:
+            where = book.origin("boards", board)
+            report.problems.append(f"{where}: none of its systems comes to a plan")
+
+
+def _check_plan(book: RecipeBook, request: Request, report: Report) -> None:
+    report.checked += 1
+    what = f"{request.os}, {request.release}, {request.provider}"
+    try:
+        make_plan(book, request)
+    except UnsupportedError as err:
+        report.refused.append(f"{request.board}: {what}: {err.message}")
+    except TritonBuildError as err:
+        where = f"{book.origin('boards', request.board)}: {what}"
+        report.problems.append(f"{where}: {err.message}")
 
 
 def _releases_for(book: RecipeBook, board: str) -> list[str]:
@@ -84,8 +100,12 @@ def _releases_for(book: RecipeBook, board: str) -> list[str]:
 
 
 def _providers_for(book: RecipeBook, board: str) -> list[ProviderKind]:
-    """Return the providers that all of a board's components can come from."""
-    names = [name for name in book.board(board).components if name in book.names("components")]
-    return [
-        kind for kind in ProviderKind if all(book.component(n).provides(kind) for n in names)
-    ] or list(ProviderKind)
+    """Return the providers that all of a board's components can come from, but those it refuses."""
+    known, recipe = book.names("components"), book.board(board)
+    found = []
+    for kind in ProviderKind:
+        refused = {name for name in recipe.components if recipe.find_refusal(name, kind)}
+        names = [name for name in recipe.components if name in known and name not in refused]
+        if all(book.component(name).provides(kind) for name in names):
+            found.append(kind)
+    return found or list(ProviderKind)

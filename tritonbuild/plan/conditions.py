@@ -56,6 +56,12 @@ def explain(condition: Condition, machine: Machine) -> str:
     return f"{', '.join(said)} ({machine.origin})" if said else "everywhere"
 
 
+def name_versions(condition: Condition, machine: Machine) -> str:
+    """Return what of a machine a condition is about, such as `Python 3.13 (os/debian-13)`."""
+    found = [f"{_NAMES[tool]} {version}" for tool, _, version in _parts_of(condition, machine)]
+    return f"{' and '.join(found)} ({machine.origin})"
+
+
 def _parts_of(condition: Condition, machine: Machine) -> Iterator[tuple[str, str, str]]:
     """Yield tool, range and the machine's version of each part that the condition has."""
     for tool in _NAMES:

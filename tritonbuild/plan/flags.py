@@ -52,7 +52,7 @@ def resolve_flags(
     options = options or SourceOptions()
     built = [name for name in selection.components if book.component(name).kind != "core-switch"]
     _check_setting_components(book, selection, built)
-    _check_board_switches(book, book.board(selection.board))
+    _check_board_names(book, book.board(selection.board))
     # What others take from a component, and what CMake gets in the end.
     asked: Flags = {}
     final: Flags = {}
@@ -66,7 +66,8 @@ def resolve_flags(
         final[name] = tuple(component.amend(asked[name]))
     if selection.provider is ProviderKind.SOURCE:
         _check_requirements(book.board(selection.board).switches, selection, final)
-        _check_needs(book, built, Scope(book, selection, options, final, "", archives_dir, 1))
+        scope = Scope(book, selection, options, final, "", archives_dir, 1)
+        _check_needs(book, built, scope, book.board(selection.board))
     return final
 
 
@@ -90,7 +91,7 @@ class _Component:
                 if self.scope.holds(arg.if_, place):
                     flags.append(self.scope.resolve(arg, place))
             kinds |= dict.fromkeys(part.source.switches if part.source else (), "BOOL")
-        flags = [*self._force_build_type(flags), *self._find_variant_flags()]
+        flags = _add(self._force_build_type(flags), self._find_variant_flags())
         kinds |= {flag.name: flag.type for flag in flags}
         if board_switches:
             flags = self._apply_board(flags, kinds)
@@ -156,6 +157,16 @@ class _Component:
         return flags
 
 
+def _add(flags: list[Flag], more: Iterable[Flag]) -> list[Flag]:
+    """Return flags with more behind them; one of a name that is there takes its place."""
+    given = {flag.name: flag for flag in more}
+    there = {flag.name for flag in flags}
+    return [
+        *(given.get(flag.name, flag) for flag in flags),
+        *(flag for flag in given.values() if flag.name not in there),
+    ]
+
+
 def _set(
     flags: list[Flag],
     asked: BoardSwitch | Setting,
@@ -206,13 +217,18 @@ def _check_setting_components(book: RecipeBook, selection: Selection, built: lis
             raise UsageError(msg, hint=f"leave {setting.flag} out")
 
 
-def _check_board_switches(book: RecipeBook, board: Board) -> None:
-    """Refuse a switch that can never take effect, because a name in it is mistyped."""
+def _check_board_names(book: RecipeBook, board: Board) -> None:
+    """Refuse what can never take effect, because the name of a component in it is mistyped."""
     known = book.names("components")
-    for switch in board.switches:
-        for name in (switch.component, *switch.required_with):
+    switched = [name for one in board.switches for name in (one.component, *one.required_with)]
+    for where, names in (
+        ("switches", switched),
+        ("limits", [limit.component for limit in board.limits]),
+        ("libraries", [*board.libraries]),
+    ):
+        for name in names:
             if name not in known:
-                msg = f'board {board.name}: switches name the component "{name}"'
+                msg = f'board {board.name}: {where} name the component "{name}"'
                 msg += f", which does not exist{suggest(name, known)}"
                 raise RecipeError(msg, hint=f"known: {', '.join(known)}")
 
@@ -232,7 +248,7 @@ def _check_requirements(
                 raise UsageError(msg, hint=hint)
 
 
-def _check_needs(book: RecipeBook, built: list[str], scope: Scope) -> None:
+def _check_needs(book: RecipeBook, built: list[str], scope: Scope, board: Board) -> None:
     """Refuse values that do not go together, before CMake does or worse does not.
 
     Raises:
@@ -243,20 +259,29 @@ def _check_needs(book: RecipeBook, built: list[str], scope: Scope) -> None:
             for index, need in enumerate(part.source.needs if part.source else ()):
                 place = (part.name, "source", "needs", index)
                 if scope.holds(need.if_, place) and not scope.holds(need.then, place):
-                    raise UsageError(_say_need(name, need), hint=_say_way_out(need))
+                    raise UsageError(_say_need(name, need, board), hint=_say_way_out(need, board))
 
 
-def _say_need(component: str, need: Need) -> str:
+def _say_need(component: str, need: Need, board: Board) -> str:
     wanted = " and ".join(_say_term(term) for term in need.then)
-    who = " and ".join(_say_term(term) for term in need.if_) or component
+    who = " and ".join(
+        board.name if _is_of_board(term, board) else _say_term(term) for term in need.if_
+    )
+    who = who or component
     return f"{who} needs {wanted}: {need.why}"
 
 
-def _say_way_out(need: Need) -> str:
+def _say_way_out(need: Need, board: Board) -> str:
     hint = f"say {' and '.join(_say_term(term) for term in need.then)}"
     if not need.if_:
         return f"{hint}, or leave the component out"
-    return f"{hint}, or {' or '.join(_say_term(_turn(term)) for term in need.if_)}"
+    others = [_say_term(_turn(term)) for term in need.if_ if not _is_of_board(term, board)]
+    return f"{hint}, or {' or '.join(others)}" if others else hint
+
+
+def _is_of_board(term: str, board: Board) -> bool:
+    """Return whether a term holds because of what the board is."""
+    return term == f"target.platform={board.platform}"
 
 
 def _turn(term: str) -> str:
@@ -273,7 +298,8 @@ def _say_term(term: str) -> str:
     if head == "selected":
         return f"{no}component {tail}"
     if head == "target":
-        return f"{'another ' if no else ''}--target-{tail.replace('=', ' ')}"
+        name, _, value = tail.partition("=")
+        return f"another --target-{name}" if no else f"--target-{name} {value}"
     if "=" in positive:
         return f"{no}{positive}"
     return f"{positive}={'OFF' if no else 'ON'}"

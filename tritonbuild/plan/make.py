@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import tritonbuild
 from tritonbuild.errors import RecipeError
+from tritonbuild.plan.fitness import check_cuda, check_machine
 from tritonbuild.plan.flags import resolve_flags
 from tritonbuild.plan.jobs import count_jobs
 from tritonbuild.plan.layout import SourceLayout
@@ -22,6 +23,7 @@ from tritonbuild.recipe.fields import ProviderKind
 if TYPE_CHECKING:
     from tritonbuild.plan.model import JobCount, Request, Selection
     from tritonbuild.recipe.load import RecipeBook
+    from tritonbuild.recipe.model import Board
 
 
 def make_plan(
@@ -47,11 +49,12 @@ def make_plan(
         RecipeError: A recipe is missing or wrong.
         UsageError: The request contradicts itself or the board.
     """
-    options = options or SourceOptions()
     selection = resolve_selection(book, request, machine)
+    board = book.board(selection.board)
+    options = _complete_options(book, options or SourceOptions(platform=board.platform), selection)
     if options.machine is not None:
         selection = replace(selection, arch=MACHINES[options.machine])
-    notes = _collect_notes(book, selection)
+    notes = _collect_notes(book, selection, request)
     if selection.provider is ProviderKind.WHEEL:
         resolve_flags(book, selection, dict.fromkeys(selection.components, ""))
         return Plan(
@@ -61,11 +64,13 @@ def make_plan(
         selection.executor, PurePosixPath("/build") / selection.work_name
     )
     machine = machine or _describe_machine(book, selection)
+    notes += check_machine(book, selection, machine)
     prefixes = {name: str(layout.install_prefix_of(name)) for name in selection.components}
     archives_dir = str(layout.build_dir / "archives")
     jobs = _count_all(book, selection, machine, request.jobs)
     counts = {job.component: job.count for job in jobs}
     flags = resolve_flags(book, selection, prefixes, archives_dir, options=options, jobs=counts)
+    check_cuda(selection, flags)
     if not options.core_build:
         jobs = tuple(job for job in jobs if book.component(job.component).kind != "core")
     return Plan(
@@ -78,6 +83,17 @@ def make_plan(
         notes,
         machine,
     )
+
+
+def _complete_options(
+    book: RecipeBook, options: SourceOptions, selection: Selection
+) -> SourceOptions:
+    """Return options with the ready-made libraries that the board has, where none were named."""
+    board = book.board(selection.board)
+    if not options.board_switches:
+        return options
+    libraries = {n: path for n, path in board.libraries.items() if n in selection.components}
+    return replace(options, library_paths={**libraries, **options.library_paths})
 
 
 def _describe_machine(book: RecipeBook, selection: Selection) -> Machine:
@@ -114,11 +130,14 @@ def _count_all(
     return tuple(counts)
 
 
-def _collect_notes(book: RecipeBook, selection: Selection) -> tuple[str, ...]:
+def _collect_notes(book: RecipeBook, selection: Selection, request: Request) -> tuple[str, ...]:
     board = book.board(selection.board)
+    system = book.operating_system(selection.os)
     notes = [
         f"{board.name}: {note}" for note in (*board.notes, *(board.npu.notes if board.npu else ()))
     ]
+    notes += _collect_limits(board, selection, request)
+    notes += [f"{system.name}: {note}" for note in system.notes]
     notes += [f"{selection.release}: {note}" for note in book.release(selection.release).notes]
     for name in selection.components:
         component = book.component(name)
@@ -128,3 +147,16 @@ def _collect_notes(book: RecipeBook, selection: Selection) -> tuple[str, ...]:
             parts = lineage(book, component)
             notes += [f"{name}: {note}" for part in parts for note in part.notes]
     return tuple(notes)
+
+
+def _collect_limits(board: Board, selection: Selection, request: Request) -> list[str]:
+    """Return what components cannot do on a board, and which of its own are left out."""
+    notes = []
+    for limit in board.limits:
+        if limit.provider not in (None, selection.provider):
+            continue
+        if limit.component in selection.components:
+            notes.append(f"{limit.component} on {board.name}: {limit.what}")
+        elif limit.component in board.components and not request.components:
+            notes.append(f"{limit.component} is left out: {limit.what}; instead: {limit.instead}")
+    return notes

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 PLAN_VERSION = 4
 
+# `Machine.origin` of one that was looked at.
+THIS_MACHINE = "this machine"
+
 
 class Executor(str, Enum):
     """Where the scripts of a source build run."""

@@ -6,7 +6,7 @@ import re
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
-from tritonbuild.errors import RecipeError, UsageError
+from tritonbuild.errors import RecipeError, UnsupportedError, UsageError
 from tritonbuild.plan.model import Executor, Request, Selection
 from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import suggest
@@ -227,7 +227,7 @@ def _resolve_components(
     """Return the components with all that they require, in order, and who required what."""
     for index, name in enumerate(() if wanted else board.components):
         book.check_reference("components", name, "boards", board.name, "components", index)
-    chosen = list(dict.fromkeys(wanted or board.components))
+    chosen = list(dict.fromkeys(wanted or default_components(board, provider)))
     added: dict[str, str] = {}
     graph: dict[str, tuple[str, ...]] = {}
     queue = list(chosen)
@@ -236,12 +236,37 @@ def _resolve_components(
         if name in graph:
             continue
         graph[name] = requirements_of(book, name, provider)
+        _check_limits(board, name, provider)
         for required in graph[name]:
             if required not in chosen:
                 added.setdefault(required, name)
             queue.append(required)
     rank = {name: index for index, name in enumerate([*added, *chosen])}
     return tuple(_sort(book, graph, rank)), added
+
+
+def default_components(board: Board, provider: ProviderKind) -> tuple[str, ...]:
+    """Return what is built where nothing is named: the board's, without what does not work there.
+
+    Raises:
+        UnsupportedError: None of them works.
+    """
+    found = tuple(n for n in board.components if board.find_refusal(n, provider) is None)
+    if not found:
+        _check_limits(board, board.components[0], provider)
+    return found
+
+
+def _check_limits(board: Board, name: str, provider: ProviderKind) -> None:
+    """Refuse a component that does not work on a board.
+
+    Raises:
+        UnsupportedError: It does not; says why, and what goes instead.
+    """
+    refusal = board.find_refusal(name, provider)
+    if refusal is not None:
+        msg = f"{name} from {provider} does not work on {board.name}: {refusal.what}"
+        raise UnsupportedError(msg, hint=refusal.instead)
 
 
 def _sort(book: RecipeBook, graph: dict[str, tuple[str, ...]], rank: dict[str, int]) -> list[str]:

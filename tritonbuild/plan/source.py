@@ -70,6 +70,9 @@ def plan_source_steps(
 # Names the image that the onnxruntime backend compiles ONNX Runtime in.
 _IMAGE_FLAG = "TRITON_BUILD_CONTAINER"
 
+# In an adjustment's environment, the folder that an archive is unpacked to.
+_ARCHIVE_FOLDER = re.compile(r"\{archive\.([a-z0-9][a-z0-9._-]*)\}")
+
 
 class Part:
     """One component of a source build, with everything that is decided about it."""
@@ -111,7 +114,8 @@ class Part:
             for each in lineage(book, component)
             if each.source
             for one in each.source.adjustments
-            if holds(one.when, machine)
+            # A container that builds has what it lacks from its Dockerfile.
+            if holds(one.when, machine) and (layout.fetch_server or not one.archives)
         ]
 
     def _make_clone(self) -> GitClone:
@@ -153,14 +157,17 @@ class Part:
         """Variables that the adjustments of this machine set."""
         found: dict[str, str] = {}
         for adjustment in self.adjustments:
-            for name, value in adjustment.environment.items():
+            for name, text in adjustment.environment.items():
+                value = _ARCHIVE_FOLDER.sub(
+                    lambda match: str(self.layout.archive_dir(match[1])), text
+                )
                 before = found.get(name)
                 found[name] = f"{before} {value}" if before and name in _ADDED_TO else value
         return found
 
     def archives(self) -> Iterator[tuple[str, str, str | None]]:
         """Yield name, address and checksum of the archives that are unpacked."""
-        for name in self.variant.archives if self.variant else ():
+        for name in self._list_archives():
             own = self.own_archives.get(name)
             if own is not None:
                 yield name, own.address, own.sha256
@@ -172,6 +179,14 @@ class Part:
                 hint = f"add it under archives: in releases/{self.release.name}.yaml"
                 raise RecipeError(msg, hint=hint)
             yield name, file.url, file.sha256
+
+    def _list_archives(self) -> dict[str, str]:
+        """Return the archives that are unpacked, by name, and what each is for."""
+        note = "ready-made, instead of a container build"
+        found = dict.fromkeys(self.variant.archives if self.variant else (), note)
+        for one in self.adjustments:
+            found |= dict.fromkeys(one.archives, one.why)
+        return found
 
     def images(self) -> Iterator[str]:
         """Yield the container images that CMake's own container build starts from."""
@@ -266,7 +281,8 @@ class Part:
     def _fetch_as_upstream(self) -> tuple[Command, ...]:
         if self.component.kind == "core":
             fetch = self.layout.fetch_server
-            return upstream.fetch_server(self.release, self.layout.server_dir) if fetch else ()
+            server = upstream.fetch_server(self.release, self.layout.server_dir) if fetch else ()
+            return (*server, *self._unpack())
         return (
             *upstream.fetch_repository(
                 self.clone, self.tag, self.layout.build_dir, force=self.options.force_clone
@@ -280,8 +296,9 @@ class Part:
         return self.options.machine_for(self.arch)
 
     def _unpack(self) -> Iterator[Command]:
-        note = "ready-made, instead of a container build"
+        notes = self._list_archives()
         for name, url, sha256 in self.archives():
+            note = notes[name]
             path = self.layout.archive_path(name, _file_name_of(url))
             if self.is_upstream or self.layout.downloads:
                 near = self.registries.rewrite_archive(url) if self.registries else None

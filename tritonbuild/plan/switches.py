@@ -22,7 +22,9 @@ from tritonbuild.plan.named import (
     split_pair,
 )
 from tritonbuild.plan.options import MACHINES, SourceOptions
+from tritonbuild.plan.select import default_components
 from tritonbuild.plan.versions import choose_release
+from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import suggest
 
 if TYPE_CHECKING:
@@ -209,7 +211,7 @@ def _list_components(
     if switches.like_upstream:
         asked = ["core", *asked]
     elif not asked and not switches.backends:
-        asked = [*book.board(request.board).components]
+        asked = [*default_components(book.board(request.board), ProviderKind.SOURCE)]
     names = tuple(dict.fromkeys([*asked, *named]))
     kinds = {book.component(name).kind for name in names}
     if not switches.core_build and not kinds - {"core", "core-switch"}:
@@ -231,7 +233,8 @@ def _make_options(
         if MACHINES[machine] != board.arch and not switches.like_upstream:
             msg = f"--target-machine {machine}: {board.name} is {board.arch}"
             raise UsageError(msg, hint="take a board with that machine, or add --like-upstream")
-    platform = switches.platform or "linux"
+    usual = "linux" if switches.like_upstream else board.platform
+    platform = switches.platform or usual
     if platform in ("windows", "jetpack"):
         hint = {"windows": "Triton's own build.py does that", "jetpack": "since r23.12 it is igpu"}
         msg = f"--target-platform {platform}: there is no such platform here"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tritonbuild.errors import RecipeError
 from tritonbuild.paths import data_dir
+from tritonbuild.plan.fitness import check_wheels
 from tritonbuild.plan.model import Step, StepKind
 from tritonbuild.plan.root import plan_root
 from tritonbuild.recipe.load import suggest
@@ -23,11 +24,12 @@ def plan_wheel_steps(book: RecipeBook, selection: Selection) -> tuple[Step, ...]
     Raises:
         RecipeError: The release has no wheel for the operating system's Python, or a component
             takes files from a wheel or template that is not there.
+        UnsupportedError: Its wheels do not go with the operating system.
     """
     system = book.operating_system(selection.os)
     release = book.release(selection.release)
-    _check_python(system, release)
     components = [book.component(name) for name in selection.components]
+    check_wheels(book, selection, components, release, system)
     root = plan_root(book, selection)
     fetches = _plan_fetches(book, selection, components, release, system)
     assembly = _plan_assembly(components, selection, system, fetches, release)
@@ -46,15 +48,6 @@ def plan_wheel_steps(book: RecipeBook, selection: Selection) -> tuple[Step, ...]
         },
     )
     return (root, *fetches, assembly, verify)
-
-
-def _check_python(system: OperatingSystem, release: Release) -> None:
-    if system.python not in release.pythons:
-        msg = (
-            f"{release.name} has a python backend stub for Python {', '.join(release.pythons)}, "
-            f"and {system.name} has Python {system.python}"
-        )
-        raise RecipeError(msg, hint="choose another --os or --release, or build from source")
 
 
 def _plan_fetches(

@@ -95,6 +95,9 @@ class Adjustment(Strict):
     """Variables of the component's steps; CFLAGS, CXXFLAGS and LDFLAGS are added to, others set."""
     cmake_args: tuple[CMakeArg, ...] = ()
     """Arguments after all others, each with a value of its own."""
+    archives: tuple[Name, ...] = ()
+    """Archives of the release that are unpacked to the build folder before CMake runs; in
+    `environment`, {archive.NAME} stands for the folder of one."""
 
     @model_validator(mode="after")
     def _check_values(self) -> Adjustment:
@@ -104,13 +107,28 @@ class Adjustment(Strict):
         return self
 
 
+class UnfitMachine(Strict):
+    """A machine that a component cannot be built on."""
+
+    when: Condition
+    """Which machines."""
+    why: str
+    """What goes wrong there."""
+    instead: str
+    """What does go."""
+    beside: bool = False
+    """Whether a native build may have a newer program beside the system's: for a machine that was
+    not looked at, `plan` only says so then."""
+
+
 class SourceVariant(Strict):
     """One of several ways to build a component from source."""
 
     summary: str
     """One line for `show`."""
     cmake_args: tuple[CMakeArg, ...] = ()
-    """Arguments after the component's own, as build.py's --extra-backend-cmake-arg puts them."""
+    """Arguments after the component's own, as build.py's --extra-backend-cmake-arg puts them; one of
+    a name that is there takes its place."""
     archives: tuple[Name, ...] = ()
     """Archives of the release that are unpacked to the build folder before CMake runs."""
     libraries: tuple[RelativePath, ...] = ()
@@ -134,6 +152,8 @@ class SourceProvider(Strict):
     """Switches of its CMakeLists.txt that build.py never passes, and settings may."""
     needs: tuple[Need, ...] = ()
     """What CMake refuses, or takes and gets wrong: refused before anything is built."""
+    unfit: tuple[UnfitMachine, ...] = ()
+    """Machines that it cannot be built on: refused before anything is built."""
     build_type: str | None = None
     """Its CMAKE_BUILD_TYPE, whatever is asked for."""
     prepare: tuple[tuple[str, ...], ...] = ()

@@ -23,6 +23,7 @@ from tritonbuild.recipe.fields import (
     IndexAddress,
     Name,
     Package,
+    ProviderKind,
     PythonVersion,
     Recipe,
     RelativePath,
@@ -217,6 +218,28 @@ class BoardSwitch(Strict):
     """Components with which no other value is allowed."""
 
 
+class BoardLimit(Strict):
+    """What a component cannot do on a board."""
+
+    component: Name
+    """Which one."""
+    provider: ProviderKind | None = None
+    """Where it comes from; left out where it makes no difference."""
+    what: str
+    """What it cannot do, or why it does not work; `plan` says so."""
+    instead: str | None = None
+    """Only for what does not work at all: what does. The component is refused then, and left out
+    where nobody asked for it by name."""
+
+    def refuses(self, provider: ProviderKind) -> bool:
+        """Return whether the component does not work at all where it comes from this provider."""
+        return self.instead is not None and self.provider in (None, provider)
+
+
+# A folder on the board, as a script names it.
+AbsolutePath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/+-]+$")]
+
+
 class Board(Recipe):
     """Hardware and the operating systems that it runs."""
 
@@ -232,6 +255,11 @@ class Board(Recipe):
     """Its neural accelerator, if any."""
     cuda: Annotated[str | None, Field(pattern=r"^\d+\.\d+$")] = None
     """Compute capability of its CUDA GPU, if any, such as 8.7."""
+    platform: Literal["linux", "igpu"] = "linux"
+    """build.py's --target-platform: igpu for a Jetson."""
+    libraries: dict[Name, AbsolutePath] = {}
+    """Folder on the board with a backend's ready-made libraries and headers, as build.py's
+    --library-paths takes it."""
     os: Annotated[tuple[Name, ...], Field(min_length=1)]
     """Operating systems, the usual one first."""
     release: Name
@@ -240,6 +268,13 @@ class Board(Recipe):
     """Components that are taken when none is named."""
     switches: tuple[BoardSwitch, ...] = ()
     """CMake values that differ from the components' own."""
+    limits: tuple[BoardLimit, ...] = ()
+    """What components cannot do on it."""
+
+    def find_refusal(self, component: str, provider: ProviderKind) -> BoardLimit | None:
+        """Return why a component from a provider does not work here, None where it may."""
+        found = (one for one in self.limits if one.component == component)
+        return next((one for one in found if one.refuses(provider)), None)
 
 
 # --- mirrors --------------------------------------------------------------------------------
