@@ -108,11 +108,12 @@ def test_yaml_block_is_valid(block, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def documented_recipes(tmp_path_factory):
-    """All recipes of recipes.md in one folder, as a reader would have them."""
+    """All recipes of two pages in one folder, as a reader would have them."""
     folder = tmp_path_factory.mktemp("documented")
     for block in YAML:
         path = folder / file_of(block)
-        if block.path.name == "recipes.md" and path.is_relative_to(folder / "recipes"):
+        pages = ("recipes.md", "add-a-board.md")
+        if block.path.name in pages and path.is_relative_to(folder / "recipes"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text, encoding="utf-8")
     return folder
@@ -122,6 +123,8 @@ def documented_recipes(tmp_path_factory):
     "args",
     [
         pytest.param(("--board", "nanopi-r6s", "--from", "wheel"), id="board"),
+        pytest.param(("--board", "nanopi-r6c"), id="a board of one's own"),
+        pytest.param(("--board", "nanopi-r6c", "--from", "wheel"), id="the same from wheels"),
         pytest.param(("--board", "nanopi-r6s", "--mirror", "office"), id="mirror"),
         pytest.param(("--board", "generic-arm64", "-c", "identity"), id="component"),
         pytest.param(

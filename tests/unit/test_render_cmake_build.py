@@ -44,7 +44,7 @@ def render(board: str, **request) -> str:
 # --- the text ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("board", ["generic-arm64", "orangepi5b"])
+@pytest.mark.parametrize("board", BOARDS)
 def test_golden(board):
     """UPDATE_GOLDEN=1 writes the files anew: read the difference before you commit it."""
     path = GOLDEN / f"{board}-r23.12.cmake_build"

@@ -69,7 +69,10 @@ def test_in_a_work_directory_nothing_is_fetched_by_a_component():
             assert command.argv[0] not in ("tritonbuild_download", "tritonbuild_fetch"), step.id
             assert "--depth=1" not in command.argv, step.id
     assert plan.find_step("fetch-rknn").after == ("sources", "check-patches")
-    assert plan.find_step("sources").details["archives"] == [
+    # Ubuntu 22.04, the board's usual system, has older headers of Boost than the core wants.
+    boost, *others = plan.find_step("sources").details["archives"]
+    assert (boost["component"], boost["name"]) == ("core", "boost")
+    assert others == [
         {
             "component": "onnxruntime",
             "name": "onnxruntime",

@@ -59,7 +59,7 @@ def _presume_machine(choice: Choice) -> Machine | None:
     """
     from tritonbuild.arch import Arch
     from tritonbuild.executors.place import host_system
-    from tritonbuild.plan.model import THIS_MACHINE, Executor, Machine
+    from tritonbuild.plan.model import Executor, Machine
     from tritonbuild.recipe.fields import ProviderKind
 
     native, system = Arch.native(), host_system()
@@ -69,7 +69,8 @@ def _presume_machine(choice: Choice) -> Machine | None:
         return None
     known = choice.book.operating_system(system)
     versions = (known.gcc or "0", known.cmake or "0", known.glibc, known.python)
-    return Machine(native.value, system, *versions, THIS_MACHINE)
+    # Nobody has looked at its programs yet: an old one is a finding, and no reason to give up.
+    return Machine(native.value, system, *versions, f"os/{system}")
 
 
 def _to_json(finding: Finding) -> dict[str, object]:

@@ -161,7 +161,7 @@ UpstreamContainerVersion = Annotated[
 ]
 TargetPlatform = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--target-platform", help="linux or igpu (Jetson) [linux]."),
+    typer.Option("--target-platform", help="linux or igpu (Jetson) [the board's]."),
 ]
 TargetMachine = Annotated[
     Optional[str],  # noqa: UP045

@@ -9,6 +9,7 @@ from tritonbuild.doctor.programs import (
     Buildx,
     Bundled,
     Ccache,
+    CMake,
     Docker,
     GrpcClient,
     Packages,
@@ -153,10 +154,11 @@ def _root_needs(
 
 def _source_needs(plan: Plan, native: Arch | None, work_dir: Path) -> tuple[Need, ...]:
     arch = Arch(plan.selection.arch)
+    assert plan.machine is not None
     needs: list[Need] = [
         Machine(arch, native),
         Program("git", ("git",), (2, 31), "git", "fetches sources"),
-        Program("cmake", ("cmake",), (3, 18), "cmake", "configures each component"),
+        CMake((3, 18), plan.machine.cmake),
         _NINJA,
         Program("g++", ("g++",), (9, 0), "g++", "compiles"),
         _PATCHELF,

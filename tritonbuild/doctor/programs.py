@@ -102,6 +102,34 @@ class Bundled:
 
 
 @dataclass(frozen=True)
+class CMake:
+    """The CMake of a native build: one that came beside tritonbuild goes before the system's.
+
+    Attributes:
+        minimum: Lowest version.
+        archive: Version in the archive of the board's system.
+    """
+
+    minimum: tuple[int, ...]
+    archive: str
+    tool: str = "cmake"
+
+    def examine(self) -> Finding:
+        """Ask it for its version."""
+        needed, why = f"≥ {format_version(self.minimum)}", "configures each component"
+        fix = apt_argv("cmake")
+        if parse_version(self.archive) < self.minimum:
+            # Not 4, which refuses projects of this age; and what Triton's guide for Jetson names.
+            fix = (sys.executable, "-m", "pip", "install", "cmake>=3.25.2,<4")
+        path = find_bundled("cmake")
+        version = parse_version(proc.capture([str(path), "--version"]).output) if path else ()
+        if version >= self.minimum:
+            return Finding(self.tool, Status.OK, format_version(version), needed, why)
+        status = Status.OLD if version else Status.MISSING
+        return Finding(self.tool, status, format_version(version), needed, why, fix)
+
+
+@dataclass(frozen=True)
 class Ccache:
     """The optional compiler cache."""
 

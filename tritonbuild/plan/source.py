@@ -105,6 +105,8 @@ class Part:
         self.layout = layout
         self.machine = machine
         self.options = options
+        board = book.board(selection.board)
+        self.board_environment = board.environment if options.board_switches else {}
         self.variant = find_variant(component, selection.variants)
         self.own_archives = selection.archives
         self.checkout = selection.checkouts.get(component.name)
@@ -154,8 +156,8 @@ class Part:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables that the adjustments of this machine set."""
-        found: dict[str, str] = {}
+        """Variables that the board and the adjustments of this machine set."""
+        found = dict(self.board_environment)
         for adjustment in self.adjustments:
             for name, text in adjustment.environment.items():
                 value = _ARCHIVE_FOLDER.sub(

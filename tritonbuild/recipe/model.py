@@ -17,6 +17,7 @@ from tritonbuild.recipe.fields import (
     AptAddress,
     ArchiveAddress,
     CMakeName,
+    EnvironmentName,
     GitAddress,
     GitRef,
     ImagePrefix,
@@ -260,6 +261,8 @@ class Board(Recipe):
     libraries: dict[Name, AbsolutePath] = {}
     """Folder on the board with a backend's ready-made libraries and headers, as build.py's
     --library-paths takes it."""
+    environment: dict[EnvironmentName, str] = {}
+    """Variables that compilers get on it: nothing of the user's own environment reaches them."""
     os: Annotated[tuple[Name, ...], Field(min_length=1)]
     """Operating systems, the usual one first."""
     release: Name
