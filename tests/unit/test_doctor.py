@@ -14,7 +14,7 @@ from tritonbuild.cli.smoke import describe_place
 from tritonbuild.doctor import Finding, Status, examine, make_needs, mend
 from tritonbuild.doctor.mend import collect_fixes, has_package_lists
 from tritonbuild.doctor.model import apt_argv, parse_version
-from tritonbuild.doctor.programs import Bundled, Packages, Program
+from tritonbuild.doctor.programs import Bundled, CMake, Packages, Program
 from tritonbuild.doctor.system import Binfmt, Keyring, Memory, Room, SubordinateIds
 from tritonbuild.errors import HostError
 from tritonbuild.executors.place import runs_directly
@@ -90,6 +90,33 @@ def test_smoke_speaks_of_qemu_only_where_there_is_one(
 ) -> None:
     monkeypatch.setattr(Arch, "native", lambda: native)
     assert describe_place(Sandbox(root=root), Arch.ARM64) == words
+
+
+@pytest.mark.parametrize(
+    ("said", "archive", "status", "fix"),
+    [
+        pytest.param("cmake version 3.16.3", "3.16.3", Status.OLD, "pip", id="old as the archive"),
+        pytest.param(None, "3.16.3", Status.MISSING, "pip", id="none, and the archive's is old"),
+        pytest.param("cmake version 3.10.0", "3.25.1", Status.OLD, "apt-get", id="older"),
+        pytest.param("cmake version 3.25.2", "3.16.3", Status.OK, None, id="one from elsewhere"),
+    ],
+)
+def test_old_cmake_is_mended_from_where_there_is_a_newer_one(
+    monkeypatch: pytest.MonkeyPatch,
+    bin_dir: Path,
+    said: str | None,
+    archive: str,
+    status: Status,
+    fix: str | None,
+) -> None:
+    if said:
+        put_program(bin_dir, "cmake", f"echo {said}")
+    found = bin_dir / "cmake" if said else None
+    monkeypatch.setattr("tritonbuild.doctor.programs.find_bundled", lambda _name: found)
+    finding = CMake((3, 18), archive).examine()
+    assert finding.status is status
+    assert (finding.fix is None) is (fix is None)
+    assert fix is None or fix in " ".join(finding.fix or ())
 
 
 def test_wheel_plan_needs_id_ranges_without_root_only() -> None:

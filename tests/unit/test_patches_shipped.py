@@ -105,7 +105,9 @@ def plan(machine: Machine, **more: object):
 
 def test_nothing_switches_itself_on_where_upstream_builds():
     made = plan(JAMMY)
-    assert not any(step.environment for step in made.steps)
+    # Upstream has newer headers of Boost in the container that it builds in.
+    found = [step.environment for step in made.steps if step.environment]
+    assert {name for environment in found for name in environment} == {"BOOST_ROOT"}
     assert not any("libevent" in step.id for step in made.steps)
     assert any("nlohmann" in step.id for step in made.steps), "memory is short everywhere"
 
@@ -124,11 +126,13 @@ def test_newer_machines_get_what_they_need():
 @pytest.mark.parametrize(
     ("component", "machine", "count"),
     [
-        ("core", JAMMY, 0),
-        ("core", replace(JAMMY, gcc="12.2.0"), 0),
-        ("core", replace(JAMMY, gcc="13.1.0"), 1),
-        ("core", replace(JAMMY, cmake="3.31.6"), 0),
-        ("core", replace(JAMMY, cmake="4.0.0"), 1),
+        # One of them is for Boost's headers.
+        ("core", JAMMY, 1),
+        ("core", replace(JAMMY, glibc="2.36"), 0),
+        ("core", replace(JAMMY, gcc="12.2.0"), 1),
+        ("core", replace(JAMMY, gcc="13.1.0"), 2),
+        ("core", replace(JAMMY, cmake="3.31.6"), 1),
+        ("core", replace(JAMMY, cmake="4.0.0"), 2),
         ("python", JAMMY, 0),
         ("python", replace(JAMMY, gcc="12.2.0"), 1),
     ],
