@@ -64,7 +64,7 @@ WRONG = {
         "orangepi5b with rknn needs rknn.TRITON_ENABLE_MALI_GPU=ON, not OFF: without it the backend",
     ),
     "kind": (("list", "board"), 'unknown kind of recipe "board"; did you mean "boards"?'),
-    "show": (("show", "debian"), 'unknown recipe "debian"; did you mean "debian-12"?'),
+    "show": (("show", "debian"), 'unknown recipe "debian"; did you mean "debian-1'),
     "show-path": (("show", "boards/../os/debian-12"), 'unknown board "../os/debian-12"'),
     "schema": (("schema", "bords"), 'unknown kind of recipe "bords"; did you mean "boards"?'),
     "recipes": (("check", "--recipes", "nowhere"), "nowhere: no such folder"),

@@ -25,8 +25,8 @@ ERRORS = sorted(
     ),
     key=lambda found: found.__name__,
 )
-# What is one thing to users: what they wrote is wrong, and a kind of SourceError.
-SHARED = {"UsageError", "RecipeError", "UnreachableError"}
+# What is one thing to users: what they wrote is wrong or cannot be, and a kind of SourceError.
+SHARED = {"UsageError", "RecipeError", "UnsupportedError", "UnreachableError"}
 
 
 def read_table() -> dict[str, int]:

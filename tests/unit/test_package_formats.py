@@ -203,8 +203,9 @@ def test_depends_come_from_what_was_verified():
 
 @pytest.mark.parametrize(
     ("glibcxx", "expected"),
-    [("3.4.28", "libstdc++6 (>= 9.3)"), ("3.4.29", "libstdc++6 (>= 11)"), ("GLIBCXX_3.4.32", "libstdc++6 (>= 13.2)"),
-     ("3.4.21", "libstdc++6"), ("odd", "libstdc++6"), ("", "libstdc++6")],
+    [("3.4.28", "libstdc++6 (>= 9.3)"), ("3.4.29", "libstdc++6 (>= 11)"),
+     ("GLIBCXX_3.4.32", "libstdc++6 (>= 13.2)"), ("3.4.21", "libstdc++6"),
+     ("odd", "libstdc++6"), ("", "libstdc++6")],
 )  # fmt: skip
 def test_version_of_libstdcxx_follows_from_its_symbols(glibcxx, expected):
     highest = {"GLIBCXX": {"version": glibcxx, "file": "x"}}
