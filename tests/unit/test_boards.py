@@ -430,6 +430,14 @@ def test_mistyped_component_is_an_error(changes, where):
         make("mine", book=with_board(**changes))
 
 
+def test_libraries_of_a_component_that_takes_none_are_an_error():
+    with pytest.raises(
+        RecipeError, match="libraries: python takes no ready-made libraries"
+    ) as caught:
+        make("mine", book=with_board(libraries={"python": "/x"}))
+    assert caught.value.hint == "those that do: onnxruntime, pytorch, tensorflow"
+
+
 def test_value_of_a_variant_takes_the_place_of_the_components_own():
     request = {"variants": {"onnxruntime": "docker"}, "settings": (
         Setting("core", "TRITON_ENABLE_GPU", "ON"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tritonbuild.errors import RecipeError, UsageError
 from tritonbuild.plan.model import Flag, SettingKind
+from tritonbuild.plan.named import is_using_library_path
 from tritonbuild.plan.options import SourceOptions
 from tritonbuild.plan.scope import Scope
 from tritonbuild.plan.select import lineage
@@ -231,6 +232,11 @@ def _check_board_names(book: RecipeBook, board: Board) -> None:
                 msg = f'board {board.name}: {where} name the component "{name}"'
                 msg += f", which does not exist{suggest(name, known)}"
                 raise RecipeError(msg, hint=f"known: {', '.join(known)}")
+    for name in board.libraries:
+        if not is_using_library_path(book.component(name)):
+            msg = f"board {board.name}: libraries: {name} takes no ready-made libraries"
+            users = [one for one in known if is_using_library_path(book.component(one))]
+            raise RecipeError(msg, hint=f"those that do: {', '.join(users)}")
 
 
 def _check_requirements(
