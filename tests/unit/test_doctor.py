@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,10 +21,13 @@ from tritonbuild.errors import HostError
 from tritonbuild.executors.place import runs_directly
 from tritonbuild.executors.sandbox import Sandbox
 from tritonbuild.plan.make import make_plan
-from tritonbuild.plan.model import Request
+from tritonbuild.plan.model import Request, Setting
 from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import RecipeBook
 from tritonbuild.stage import patchelf
+
+if TYPE_CHECKING:
+    from tritonbuild.doctor.model import Need
 
 EMULATION = {"qemu-user", "binfmt qemu-aarch64"}
 SANDBOX = {"bubblewrap", "sandbox"}
@@ -37,16 +41,21 @@ def needs_of(
     is_root: bool = True,
 ) -> list[str]:
     request = Request("orangepi5b", os="debian-12", provider=provider)
-    plan = make_plan(RecipeBook.open(), request)
-    needs = make_needs(
-        plan,
+    found = list_needs(request, native=native, direct=direct, is_root=is_root)
+    return [need.tool for need in found]
+
+
+def list_needs(
+    request: Request, *, native: Arch = Arch.AMD64, direct: bool = False, is_root: bool = True
+) -> tuple[Need, ...]:
+    return make_needs(
+        make_plan(RecipeBook.open(), request),
         native=native,
         direct=direct,
         is_root=is_root,
         work_dir=Path("build"),
         cache=Path("cache"),
     )
-    return [need.tool for need in needs]
 
 
 def test_wheel_plan_needs_emulation_on_another_architecture_only() -> None:
@@ -90,6 +99,29 @@ def test_smoke_speaks_of_qemu_only_where_there_is_one(
 ) -> None:
     monkeypatch.setattr(Arch, "native", lambda: native)
     assert describe_place(Sandbox(root=root), Arch.ARM64) == words
+
+
+@pytest.mark.parametrize(
+    ("request_", "program", "package"),
+    [
+        pytest.param(
+            Request("jetson-orin-jetpack6"), "/usr/local/cuda/bin/nvcc", "nvidia-jetpack", id="Jetson"
+        ),
+        pytest.param(
+            Request("generic-arm64", settings=(Setting("core", "TRITON_ENABLE_GPU", "ON"),)),
+            "nvcc", "nvidia-cuda-toolkit", id="by a switch",
+        ),
+        pytest.param(Request("generic-arm64"), None, None, id="no GPU"),
+    ],
+)  # fmt: skip
+def test_cudas_compiler_is_looked_for_where_the_build_will(
+    request_: Request, program: str | None, package: str | None
+) -> None:
+    found = [need for need in list_needs(request_) if need.tool == "nvcc"]
+    assert len(found) == (1 if program else 0)
+    for need in found:
+        assert isinstance(need, Program)
+        assert (need.programs, need.package) == ((program,), package)
 
 
 @pytest.mark.parametrize(

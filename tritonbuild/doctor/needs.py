@@ -161,6 +161,7 @@ def _source_needs(plan: Plan, native: Arch | None, work_dir: Path) -> tuple[Need
         CMake((3, 18), plan.machine.cmake),
         _NINJA,
         Program("g++", ("g++",), (9, 0), "g++", "compiles"),
+        *_cuda_needs(plan),
         _PATCHELF,
         Ccache(),
     ]
@@ -176,3 +177,14 @@ def _source_needs(plan: Plan, native: Arch | None, work_dir: Path) -> tuple[Need
         Memory(SOURCE_MEMORY),
         GrpcClient(),
     )
+
+
+def _cuda_needs(plan: Plan) -> list[Need]:
+    """Return CUDA's compiler, where the core is built for a GPU: where the board says, or in PATH."""
+    core = {flag.name: flag.value for flag in plan.flags["core"]}
+    if core.get("TRITON_ENABLE_GPU") != "ON":
+        return []
+    named = [step.environment["CUDACXX"] for step in plan.steps if "CUDACXX" in step.environment]
+    compiler = named[0] if named else "nvcc"
+    package = "nvidia-jetpack" if "TRITON_IGPU_BUILD" in core else "nvidia-cuda-toolkit"
+    return [Program("nvcc", (compiler,), None, package, "compiles for CUDA")]
