@@ -194,6 +194,32 @@ def test_cmake_4_takes_the_policy_from_the_environment(require_or_skip, tmp_path
     assert ("CMAKE_POLICY_VERSION_MINIMUM:STRING=3.5" in cache) is newer
 
 
+def test_cmake_takes_boosts_headers_from_the_environment(require_or_skip, tmp_path):
+    """BOOST_ROOT reaches nested projects, and goes before headers of the system."""
+    import shutil
+    import subprocess
+
+    cmake = shutil.which("cmake")
+    require_or_skip(cmake and shutil.which("g++"), "cmake and g++")
+    headers = tmp_path / "archives" / "boost" / "boost"
+    headers.mkdir(parents=True)
+    (headers / "config.hpp").touch()  # CMake looks for this one
+    (headers / "version.hpp").write_text(
+        '#define BOOST_VERSION 108000\n#define BOOST_LIB_VERSION "1_80"\n'
+    )
+    # As triton-core asks for it; systems with such old headers have no files of Boost's own for CMake.
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.18)\nproject(x CXX)\nset(Boost_NO_BOOST_CMAKE ON)\n"
+        "find_package(Boost 1.78 REQUIRED)\n"
+        'message(STATUS "found ${Boost_VERSION} in ${Boost_INCLUDE_DIRS}")\n'
+    )
+    argv = [cmake, "-S", tmp_path, "-B", tmp_path / "build"]
+    env = {"PATH": "/usr/bin:/bin", "BOOST_ROOT": str(headers.parent)}
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(rf"found (1\.80\.0|108000) in {headers.parent}$", done.stdout, re.MULTILINE)
+
+
 # --- against the stand-ins for upstream -------------------------------------------------------
 
 STANDINS = Path(__file__).parents[1] / "upstream"
