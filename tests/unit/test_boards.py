@@ -254,6 +254,12 @@ def test_cmake_is_only_told_of_where_nobody_has_looked():
     assert "pip install 'cmake>=3.25.2,<4'" in note
 
 
+def test_notes_of_a_system_are_told():
+    for note in BOOK.operating_system("ubuntu-20.04").notes:
+        assert f"ubuntu-20.04: {note}" in make("generic-arm64", os="ubuntu-20.04").notes
+        assert f"ubuntu-20.04: {note}" not in make("generic-arm64").notes
+
+
 def test_older_python_beside_the_systems_will_do():
     machine = Machine("arm64", "ubuntu-24.04", "13.3.0", "3.28.3", "2.39", "3.11", THIS_MACHINE)
     plan = make("generic-arm64", executor=Executor.NATIVE, machine=machine)
