@@ -266,7 +266,7 @@ def _check_limits(board: Board, name: str, provider: ProviderKind) -> None:
     refusal = board.find_refusal(name, provider)
     if refusal is not None:
         msg = f"{name} from {provider} does not work on {board.name}: {refusal.what}"
-        raise UnsupportedError(msg, hint=refusal.instead)
+        raise UnsupportedError(msg, hint=f"{refusal.instead}, or leave {name} out")
 
 
 def _sort(book: RecipeBook, graph: dict[str, tuple[str, ...]], rank: dict[str, int]) -> list[str]:
