@@ -255,6 +255,13 @@ def test_cmake_is_only_told_of_where_nobody_has_looked():
     assert "pip install 'cmake>=3.25.2,<4'" in note
 
 
+def test_image_may_have_a_newer_cmake_and_it_is_said():
+    image = {"executor": Executor.EMULATED, "base_image": "l4t-jetpack:r35"}
+    notes = make("jetson-orin-jetpack5", **image).notes
+    wanted = "core: Triton's CMakeLists.txt ask for CMake 3.18: l4t-jetpack:r35 has to have it"
+    assert wanted in notes
+
+
 def test_notes_of_a_system_are_told():
     for note in BOOK.operating_system("ubuntu-20.04").notes:
         assert f"ubuntu-20.04: {note}" in make("generic-arm64", os="ubuntu-20.04").notes
