@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import select
 import shlex
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from tritonbuild.console import terminal
 from tritonbuild.errors import BuildError, HostError
+from tritonbuild.record import describe_failure, write_twin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -67,11 +67,13 @@ class Result:
         returncode: Exit code; negative is the signal that ended it.
         output: stdout and, where they were joined, stderr.
         seconds: Wall time.
+        errors: stderr where it was kept apart (see `exchange`).
     """
 
     returncode: int
     output: str
     seconds: float
+    errors: str = ""
 
 
 @dataclass(frozen=True)
@@ -309,6 +311,46 @@ def background(
             stop(child)
 
 
+@contextlib.contextmanager
+def attached(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str | None] | None = None,
+    shown: str | None = None,  # what -v says in place of the command
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program beside us with pipes to stdin, stdout and stderr; stop it after the block."""
+    terminal.detail(f"+ {shown or format_argv(argv)}")
+    with _popen(argv, make_env(env), None, subprocess.PIPE, pipes=True) as child:
+        try:
+            yield child
+        finally:
+            stop(child)
+
+
+def exchange(
+    argv: Sequence[str],
+    *,
+    given: bytes = b"",
+    timeout: float,
+    env: Mapping[str, str | None] | None = None,
+    shown: str | None = None,
+) -> Result:
+    """Give a program its stdin and return what it answered, stderr apart; it is not judged.
+
+    Raises:
+        HostError: The program does not exist.
+        TimeoutError: It took longer than `timeout` seconds, and was stopped.
+    """
+    began = time.monotonic()
+    with attached(argv, env=env, shown=shown) as child:
+        try:
+            output, errors = child.communicate(given, timeout)
+        except subprocess.TimeoutExpired as err:
+            raise TimeoutError from err
+    said = (output.decode(errors="replace"), errors.decode(errors="replace"))
+    return Result(child.returncode, said[0], time.monotonic() - began, said[1])
+
+
 def stop(child: subprocess.Popen[bytes], grace: float = STOP_GRACE) -> None:
     """Stop a child and everything in its process group: TERM, then KILL."""
     if child.poll() is None:
@@ -386,24 +428,10 @@ def stopped() -> Iterator[None]:
         _stopping.clear()
 
 
-def describe_failure(argv: Sequence[str], result: Result, log: Path | None) -> str:
-    """Return what failed, how, and the last lines that it said."""
-    code = result.returncode
-    how = f"exit code {code}"
-    if code < 0:
-        known = -code in set(signal.Signals)
-        how = f"signal {signal.Signals(-code).name if known else -code}"
-    lines = [f"{Path(argv[0]).name} failed with {how}", f"  command: {format_argv(argv)}"]
-    tail = result.output.rstrip().splitlines()[-15:]
-    lines += [f"  | {line}" for line in tail]
-    if log:
-        lines.append(f"  log: {log}")
-    return "\n".join(lines)
-
-
 def _popen(
-    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, sink: int | IO[bytes]
-) -> subprocess.Popen[bytes]:
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, sink: int | IO[bytes],
+    *, pipes: bool = False,
+) -> subprocess.Popen[bytes]:  # fmt: skip
     program = shutil.which(argv[0], path=env.get("PATH"))
     if program is None:
         msg = f"cannot run {argv[0]}: no such program"
@@ -413,8 +441,9 @@ def _popen(
     guard = [str(setpriv), "--pdeathsig", "KILL", "--"] if setpriv else []
     # A session of its own, so that a whole tree of processes can be stopped at once.
     return subprocess.Popen(
-        [*guard, program, *argv[1:]], env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL,
-        stdout=sink, stderr=subprocess.STDOUT, start_new_session=True,
+        [*guard, program, *argv[1:]], env=dict(env), cwd=cwd, start_new_session=True,
+        stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+        stdout=sink, stderr=subprocess.PIPE if pipes else subprocess.STDOUT,
     )  # fmt: skip
 
 
@@ -468,32 +497,3 @@ def _has_ended(child: subprocess.Popen[bytes], options: int) -> bool:
 def _signal_group(pid: int, signum: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signum)
-
-
-def write_twin(
-    log: Path,
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    cwd: Path | None,
-    returncode: int,
-    seconds: float,
-) -> None:
-    """Write what ran, how and how it ended beside its log, as JSON.
-
-    Args:
-        env: The environment as it was (see `make_env`).
-    """
-    from tritonbuild.paths import write_text
-
-    # Only what was set for the child, not what the user's shell happened to hold: an index
-    # address may carry a password.
-    shown = {key: value for key, value in env.items() if os.environ.get(key) != value}
-    twin = {
-        "argv": list(argv),
-        "cwd": str(cwd or Path.cwd()),
-        "env": shown,
-        "returncode": returncode,
-        "seconds": round(seconds, 3),
-    }
-    write_text(log.with_suffix(".json"), json.dumps(twin, indent=2) + "\n")

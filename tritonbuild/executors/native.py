@@ -17,6 +17,7 @@ from tritonbuild.console import terminal
 from tritonbuild.errors import HostError
 from tritonbuild.executors.cgroup import count_oom_kills
 from tritonbuild.executors.sandbox import DIRECT
+from tritonbuild.record import write_twin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -113,7 +114,7 @@ def run_script(
             # ninja gives each command a process group of its own, which outlives that of ninja.
             kill_marked(mark)
         output.finish()
-    proc.write_twin(
+    write_twin(
         log, argv, env=proc.make_env(dict(environment)), cwd=cwd, returncode=ended.returncode,
         seconds=ended.seconds,
     )  # fmt: skip
