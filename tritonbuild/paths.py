@@ -20,6 +20,7 @@ ENVIRONMENT = {
     "TRITONBUILD_CACHE_DIR": "folder for downloads and roots (default: the user's cache folder)",
     "SOURCE_DATE_EPOCH": "time stamp of every file in a package (default: the release's date)",
     "TRITONBUILD_CCACHE_REMOTE": "the value of --ccache-remote, which may hold a password",
+    "TRITONBUILD_SSH_CONFIG": "settings file for ssh, instead of the user's own and the machine's",
     "TRITONBUILD_STATE_DIR": "folder that remembers the last build of each working folder",
 }
 
@@ -42,6 +43,24 @@ def cache_dir() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("tritonbuild"))
+
+
+def find_ssh_config() -> Path | None:
+    """Return the settings file that ssh is to read; None where it is to find its own."""
+    override = os.environ.get("TRITONBUILD_SSH_CONFIG")
+    return Path(override).resolve() if override else None
+
+
+def make_short_dir() -> Path:
+    """Make a private temporary folder whose path has room for a socket's name, and no blanks.
+
+    A socket's path may have 107 bytes, and ssh writes 17 more while it makes one.
+    """
+    for base in (os.environ.get("XDG_RUNTIME_DIR"), "/tmp"):
+        fits = base and len(base) < 40 and " " not in base
+        if base and fits and Path(base).is_dir() and os.access(base, os.W_OK):
+            return Path(tempfile.mkdtemp(prefix="tritonbuild-", dir=base))
+    return Path(tempfile.mkdtemp(prefix="tritonbuild-"))
 
 
 def _state_file() -> Path:

@@ -1,4 +1,4 @@
-"""doctor: what this machine has and lacks for a build."""
+"""doctor: what this machine has and lacks for a build, or a board to run it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tritonbuild.cli.options import Choice, Json, NewWorkDir, takes_choice
+from tritonbuild.cli.options import Choice, Json, NewWorkDir, OnHost, takes_choice
 
 if TYPE_CHECKING:
     from tritonbuild.doctor import Finding
-    from tritonbuild.plan.model import Machine
+    from tritonbuild.plan.model import Machine, Plan
+
+# Where a tree will be on a board, for its room; deploy has an option for it.
+_TARGET = "/opt/tritonserver"
 
 
 @takes_choice(
@@ -22,20 +25,22 @@ def doctor(
     choice: Choice,
     work_dir: NewWorkDir = None,
     fix: Annotated[bool, typer.Option("--fix", help="Run the commands that mend it.")] = False,
+    host: OnHost = None,
     as_json: Json = False,
 ) -> None:
-    """Say what this machine has and lacks for a build, and what mends it. Needs nothing."""
-    import json
+    """Say what this machine lacks for a build, or a board to run it. Needs nothing."""
     from os import geteuid
 
     from tritonbuild.arch import Arch
-    from tritonbuild.console import terminal
     from tritonbuild.doctor import examine, make_needs, mend
     from tritonbuild.executors.place import runs_directly
     from tritonbuild.paths import cache_dir
     from tritonbuild.plan.make import make_plan
 
     plan = make_plan(choice.book, choice.request, machine=_presume_machine(choice))
+    if host:
+        _stop_if_lacking(_print(_examine_board(host, choice, plan, fix=fix), as_json), name=host)
+        return
     needs = make_needs(
         plan,
         native=Arch.native(),
@@ -45,11 +50,32 @@ def doctor(
         cache=cache_dir(),
     )
     findings = mend(needs) if fix else examine(needs)
-    if as_json:
-        terminal.output(json.dumps([_to_json(finding) for finding in findings], indent=2))
-    else:
-        _print(findings)
-    _stop_if_lacking(findings)
+    _stop_if_lacking(_print(findings, as_json))
+
+
+def _examine_board(host: str, choice: Choice, plan: Plan, *, fix: bool) -> list[Finding]:
+    """Return what a board has and lacks for what a plan builds.
+
+    Raises:
+        UsageError: With `--fix`: a board's system is its owner's to change.
+        HostError: It cannot be reached.
+    """
+    from pathlib import PurePosixPath
+
+    from tritonbuild.console import terminal
+    from tritonbuild.doctor import judge_board
+    from tritonbuild.errors import UsageError
+    from tritonbuild.hosts.facts import read_facts
+    from tritonbuild.hosts.ssh import connect
+
+    if fix:
+        msg = "--fix does not go with --host"
+        raise UsageError(msg, hint="run what stands under `to mend` on the board, as root")
+    with terminal.step(f"look at {host}"), connect(host) as board:
+        facts = read_facts(board, PurePosixPath(_TARGET))
+    chosen = plan.selection
+    system = choice.book.operating_system(chosen.os)
+    return judge_board(facts, plan, choice.book.board(chosen.board), system, folder=_TARGET)
 
 
 def _presume_machine(choice: Choice) -> Machine | None:
@@ -85,11 +111,16 @@ def _to_json(finding: Finding) -> dict[str, object]:
     }
 
 
-def _print(findings: list[Finding]) -> None:
+def _print(findings: list[Finding], as_json: bool) -> list[Finding]:
+    """Print findings, as a table or as JSON, and return them."""
+    import json
     import shlex
 
     from tritonbuild.console import terminal
 
+    if as_json:
+        terminal.output(json.dumps([_to_json(finding) for finding in findings], indent=2))
+        return findings
     rows = [(f.tool, f.status.value, f.found, f.needed, f.why) for f in findings]
     terminal.table(("TOOL", "STATUS", "FOUND", "NEEDED", "WHY"), rows)
     fixes = {shlex.join(f.fix): f.tool for f in findings if f.fix and f.status != "ok"}
@@ -97,10 +128,11 @@ def _print(findings: list[Finding]) -> None:
         terminal.output("\nto mend:")
         for command, tool in fixes.items():
             terminal.output(f"  {command}    # {tool}")
+    return findings
 
 
-def _stop_if_lacking(findings: list[Finding]) -> None:
-    """Fail when something that a build cannot do without is missing.
+def _stop_if_lacking(findings: list[Finding], *, name: str | None = None) -> None:
+    """Fail when something that a build, or a board by that name, cannot do without is missing.
 
     Raises:
         HostError: Names what is missing.
@@ -110,7 +142,9 @@ def _stop_if_lacking(findings: list[Finding]) -> None:
     lacking = [finding for finding in findings if finding.stops]
     if not lacking:
         return
-    msg = f"this machine lacks: {', '.join(finding.tool for finding in lacking)}"
+    msg = f"{name or 'this machine'} lacks: {', '.join(finding.tool for finding in lacking)}"
+    if name:
+        raise HostError(msg, hint="NEEDED says what has to be there, `to mend` what brings it")
     if any(finding.fix and not finding.by_hand for finding in lacking):
         hint = "`tritonbuild doctor --fix` with the same options installs what can be installed"
     elif any(finding.fix for finding in lacking):

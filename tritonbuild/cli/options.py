@@ -197,6 +197,13 @@ WorkDir = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="Folder to work in [the last build's]."),
 ]
+OnHost = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--host", metavar="BOARD",
+        help="Over ssh: user@board, a name of ssh's settings, or ssh://user@board:port.",
+    ),
+]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -11,6 +11,7 @@ from tritonbuild.doctor.programs import (
     Ccache,
     CMake,
     Docker,
+    ForDeploy,
     GrpcClient,
     Packages,
     Pip,
@@ -52,6 +53,10 @@ SOURCE_MEMORY = 2 * GIB
 
 
 _NINJA = Bundled("ninja", (1, 13), "runs the compilers, and shares their number among components")
+_DEPLOY = (
+    ForDeploy("ssh", "openssh-client", "deploy reaches boards through it"),
+    ForDeploy("rsync", "rsync", "deploy sends the tree with it"),
+)
 _PATCHELF = Bundled("patchelf", (0, 14), "lets the tree's libraries find each other")
 
 
@@ -128,6 +133,7 @@ def _wheel_needs(
         Room("room to work", work_dir, WHEEL_WORK_SIZE),
         Memory(WHEEL_MEMORY),
         GrpcClient(),
+        *_DEPLOY,
     )
 
 
@@ -149,6 +155,7 @@ def _root_needs(
         Room("room to work", work_dir, SOURCE_WORK_SIZE),
         Memory(SOURCE_MEMORY),
         GrpcClient(),
+        *_DEPLOY,
     )
 
 
@@ -176,6 +183,7 @@ def _source_needs(plan: Plan, native: Arch | None, work_dir: Path) -> tuple[Need
         Room("room to work", work_dir, SOURCE_WORK_SIZE),
         Memory(SOURCE_MEMORY),
         GrpcClient(),
+        *_DEPLOY,
     )
 
 

@@ -146,6 +146,22 @@ class Ccache:
 
 
 @dataclass(frozen=True)
+class ForDeploy:
+    """A program that deploy needs, and no build."""
+
+    tool: str
+    package: str
+    why: str
+
+    def examine(self) -> Finding:
+        """Look for it."""
+        path = proc.find_tool(self.tool)
+        if path is None:
+            return Finding(self.tool, Status.WARN, "", "any", self.why, apt_argv(self.package))
+        return Finding(self.tool, Status.OK, str(path), "any", self.why)
+
+
+@dataclass(frozen=True)
 class Packages:
     """The Debian packages that the recipes name."""
 

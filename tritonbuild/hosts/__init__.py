@@ -1,0 +1,1 @@
+"""The machine where a command runs: this one, or a board over ssh."""
