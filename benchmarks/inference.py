@@ -23,7 +23,7 @@ from tritonbuild.errors import SmokeTestError
 from tritonbuild.executors.place import find_place
 from tritonbuild.paths import Workspace, cache_dir
 from tritonbuild.smoke.client import HEADER_LENGTH, Client, Tensor, encode_binary
-from tritonbuild.smoke.server import LOOPBACK, TARGET_DIR, run_server
+from tritonbuild.smoke.server import LOOPBACK, TARGET_DIR, InSandbox, run_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -151,7 +151,7 @@ def open_bench(folder: Path, models: Sequence[Model], options: Options) -> Itera
         ]
         server = stack.enter_context(
             run_server(
-                place, ws.tritonserver_dir, repository, load=load, log=folder / "server.log",
+                InSandbox(place), ws.tritonserver_dir, repository, load=load, log=folder / "server.log",
                 timeout=STARTS_TIMEOUT,
             )
         )  # fmt: skip

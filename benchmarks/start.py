@@ -16,7 +16,7 @@ from tritonbuild.paths import Workspace
 from tritonbuild.plan.model import Plan, read_plan
 from tritonbuild.smoke.client import Client, Tensor
 from tritonbuild.smoke.models import MODELS, compute_affine, write_models
-from tritonbuild.smoke.server import run_server
+from tritonbuild.smoke.server import InSandbox, run_server
 
 if TYPE_CHECKING:
     from figures import Options
@@ -91,7 +91,9 @@ def answer_once(ws: Workspace, cache: Path) -> tuple[float, float]:
     log = ws.logs_dir / "bench-server.log"
     place = find_place(plan, cache, packages=(), log=log)
     tree = ws.tritonserver_dir
-    with run_server(place, tree, models, load=load, log=log, timeout=STARTS_TIMEOUT) as server:
+    with run_server(
+        InSandbox(place), tree, models, load=load, log=log, timeout=STARTS_TIMEOUT
+    ) as server:
         ready = time.perf_counter() - started
         answer = Client(server.http_url).infer(ASKED, {"X": Tensor("FP32", (1, 4), _INPUT)})
         answered = time.perf_counter() - started

@@ -29,7 +29,7 @@ from tritonbuild.smoke.checks import CHECKS
 from tritonbuild.smoke.client import Client
 from tritonbuild.smoke.models import write_models
 from tritonbuild.smoke.run import run_smoke
-from tritonbuild.smoke.server import Ports, pick_ports, run_server
+from tritonbuild.smoke.server import InSandbox, Ports, pick_ports, run_server
 
 pytestmark = pytest.mark.emulation
 
@@ -106,7 +106,7 @@ def whole_run(wheel_build, sandbox, tmp_path_factory):
         for name in ("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY"):
             patch.setenv(name, "http://127.0.0.1:9")
         patch.delenv("no_proxy", raising=False)
-        report = run_smoke(ws, plan, sandbox=sandbox, timeout=TIMEOUT)
+        report = run_smoke(ws, plan, place=InSandbox(sandbox), timeout=TIMEOUT)
     return ws, report, before
 
 
@@ -154,7 +154,7 @@ def test_missing_library_is_told_with_the_log(wheel_build, sandbox, tmp_path):
     (library,) = ws.tritonserver_dir.glob("lib/libtritonserver*.so")
     library.unlink()
     started = time.monotonic()
-    report = run_smoke(ws, make_plan("core", "python"), sandbox=sandbox, timeout=TIMEOUT)
+    report = run_smoke(ws, make_plan("core", "python"), place=InSandbox(sandbox), timeout=TIMEOUT)
     assert time.monotonic() - started < 20  # noticed at once, not after the timeout
     assert not report.passed
     assert report.results[0].name == "start"
@@ -177,7 +177,7 @@ def test_wrong_numbers_and_a_broken_backend_fail_their_checks_only(wheel_build, 
     for folder in ("batched", "instances"):
         (templates / "models" / folder / "config.pbtxt").write_text('backend: "python" nonsense {')
     report = run_smoke(
-        ws, make_plan("core", "python", "onnxruntime"), sandbox=sandbox, timeout=TIMEOUT,
+        ws, make_plan("core", "python", "onnxruntime"), place=InSandbox(sandbox), timeout=TIMEOUT,
         templates=templates,
     )  # fmt: skip
     results = {result.name: result for result in report.results}
@@ -205,7 +205,7 @@ def test_missing_stub_is_told_by_the_model(wheel_build, sandbox, tmp_path):
     models = ws.root / "smoke" / "models"
     write_models(models, ["python"])
     with run_server(
-        sandbox, ws.tritonserver_dir, models, load=["add_sub"], log=ws.logs_dir / "s.log",
+        InSandbox(sandbox), ws.tritonserver_dir, models, load=["add_sub"], log=ws.logs_dir / "s.log",
         timeout=TIMEOUT,
     ) as server:  # fmt: skip
         (found,) = (m for m in Client(server.http_url).list_models() if m["name"] == "add_sub")
@@ -227,7 +227,11 @@ def test_server_that_dies_between_checks_fails_the_rest(wheel_build, sandbox, tm
         )
     )
     report = run_smoke(
-        ws, make_plan("core", "python"), sandbox=sandbox, timeout=TIMEOUT, templates=templates
+        ws,
+        make_plan("core", "python"),
+        place=InSandbox(sandbox),
+        timeout=TIMEOUT,
+        templates=templates,
     )
     results = {result.name: result for result in report.results}
     assert results["ready"].status == "pass"
@@ -238,7 +242,7 @@ def test_server_that_dies_between_checks_fails_the_rest(wheel_build, sandbox, tm
 
 def test_unfinished_build_is_a_usage_error(tmp_path, sandbox):
     with pytest.raises(UsageError, match="no assembled server"):
-        run_smoke(Workspace(tmp_path), make_plan("core"), sandbox=sandbox)
+        run_smoke(Workspace(tmp_path), make_plan("core"), place=InSandbox(sandbox))
 
 
 def test_root_that_cannot_be_entered_is_a_host_error(tmp_path):
@@ -254,7 +258,7 @@ def test_taken_http_port_is_named(wheel_build, sandbox, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(HostError, match=f"port {port} ") as caught:
-            run_smoke(ws, make_plan("core", "python"), sandbox=sandbox, http_port=port)
+            run_smoke(ws, make_plan("core", "python"), place=InSandbox(sandbox), http_port=port)
     assert "--http-port" in caught.value.hint
 
 
@@ -274,7 +278,7 @@ def test_port_that_was_taken_meanwhile_is_replaced(wheel_build, sandbox, tmp_pat
 
         monkeypatch.setattr(server_module, "pick_ports", pick)
         with run_server(
-            sandbox, ws.tritonserver_dir, ws.root / "models", load=[], log=ws.logs_dir / "s.log",
+            InSandbox(sandbox), ws.tritonserver_dir, ws.root / "models", load=[], log=ws.logs_dir / "s.log",
             timeout=TIMEOUT,
         ) as server:  # fmt: skip
             assert server.ports == tried[2]
@@ -290,9 +294,9 @@ RUN_UNTIL_KILLED = """
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     from pathlib import Path
     from tritonbuild.executors.sandbox import Sandbox
-    from tritonbuild.smoke.server import run_server
+    from tritonbuild.smoke.server import InSandbox, run_server
     root, tree, models, log = map(Path, sys.argv[1:])
-    with run_server(Sandbox(root), tree, models, load=["add_sub"], log=log, timeout=100):
+    with run_server(InSandbox(Sandbox(root)), tree, models, load=["add_sub"], log=log, timeout=100):
         time.sleep(1000)
 """
 
@@ -344,12 +348,12 @@ NATIVE = """
     from tritonbuild.errors import HostError
     from tritonbuild.executors.sandbox import Sandbox
     from tritonbuild.smoke.client import Client, Tensor
-    from tritonbuild.smoke.server import run_server
+    from tritonbuild.smoke.server import InSandbox, run_server
 
     tree, models, log = Path("/opt/tritonserver"), Path("/models"), Path("/tmp/s.log")
     def start():
         return run_server(
-            Sandbox(None), tree, models, load=["add_sub", "affine"], log=log, timeout=100
+            InSandbox(Sandbox(None)), tree, models, load=["add_sub", "affine"], log=log, timeout=100
         )
     with start() as server:
         asked = {"X": Tensor("FP32", (1, 4), (1.0, 2.0, 3.0, 4.0))}

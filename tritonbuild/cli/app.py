@@ -9,6 +9,7 @@ import typer
 from tritonbuild.cli import (
     build,
     ci,
+    deploy,
     doctor,
     fetch,
     lock,
@@ -72,6 +73,7 @@ for verb in (
     build.build,
     smoke.smoke,
     package.package,
+    deploy.deploy,
     patch.patch,
     logs.logs,
     shell.shell,

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from tritonbuild.cli.options import Json, WorkDir, open_workspace
+from tritonbuild.cli.deploy import To
+from tritonbuild.cli.options import Json, OnHost, WorkDir, open_workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tritonbuild.arch import Arch
+    from tritonbuild.deploy.layout import Layout
     from tritonbuild.executors.sandbox import Sandbox
+    from tritonbuild.hosts.model import Host
+    from tritonbuild.paths import Workspace
+    from tritonbuild.plan.model import Plan
     from tritonbuild.smoke.run import SmokeReport
+    from tritonbuild.smoke.server import Place
 
 
 def smoke(
@@ -23,29 +32,28 @@ def smoke(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, max=65535, help="Port for HTTP [a free one]."),
     ] = None,
+    host: OnHost = None,
+    to: To = "/opt/tritonserver",
     as_json: Json = False,
 ) -> None:
-    """Start the last build's server, ask it over HTTP and gRPC, stop it. Needs a build."""
-    import json
-
-    from tritonbuild.arch import Arch
+    """Start the last build's server, here or on a board, ask it, stop it. Needs a build."""
     from tritonbuild.console import terminal
     from tritonbuild.engine.lock import hold
     from tritonbuild.errors import UsageError
-    from tritonbuild.executors.place import find_place
-    from tritonbuild.paths import cache_dir
     from tritonbuild.smoke.run import run_smoke
 
     ws, plan = open_workspace(work_dir)
     if not ws.manifest_path.is_file():
         msg = f"{ws.root} has no finished build"
         raise UsageError(msg, hint="run `tritonbuild build` first; it goes on where it stopped")
-    verified = json.loads(ws.verify_path.read_text(encoding="utf-8"))
-    packages = set(verified["to_install"].values()) - {""}
-    place = find_place(plan, cache_dir(), packages=packages, log=ws.logs_dir / "smoke-root.log")
-    how = describe_place(place, Arch(plan.selection.arch))
-    with hold(ws, "smoke"), terminal.step(f"run the server {how} and ask it") as step:
-        report = run_smoke(ws, plan, sandbox=place, timeout=timeout, http_port=http_port)
+    with contextlib.ExitStack() as stack:
+        if host:
+            place, how = stack.enter_context(_open_board(host, to, ws)), f"on {host}"
+        else:
+            place, how = _find_place(ws, plan)
+        stack.enter_context(hold(ws, "smoke"))
+        step = stack.enter_context(terminal.step(f"run the server {how} and ask it"))
+        report = run_smoke(ws, plan, place=place, timeout=timeout, http_port=http_port)
         step.failed = not report.passed
     _print(report, as_json=as_json)
     report.raise_if_failed()
@@ -53,6 +61,52 @@ def smoke(
         f"Triton {report.server_version}: ready after {report.ready_seconds:.1f} s, first right "
         f"answer after {report.first_answer_seconds:.1f} s, all checks in {report.seconds:.1f} s"
     )
+
+
+def _find_place(ws: Workspace, plan: Plan) -> tuple[Place, str]:
+    """Return where the server is started on this machine, and that in words."""
+    import json
+
+    from tritonbuild.arch import Arch
+    from tritonbuild.executors.place import find_place
+    from tritonbuild.paths import cache_dir
+    from tritonbuild.smoke.server import InSandbox
+
+    verified = json.loads(ws.verify_path.read_text(encoding="utf-8"))
+    packages = set(verified["to_install"].values()) - {""}
+    place = find_place(plan, cache_dir(), packages=packages, log=ws.logs_dir / "smoke-root.log")
+    return InSandbox(place), describe_place(place, Arch(plan.selection.arch))
+
+
+@contextlib.contextmanager
+def _open_board(address: str, to: str, ws: Workspace) -> Iterator[Place]:
+    """Connect to a board to which this build was deployed.
+
+    Raises:
+        UsageError: It has another build there.
+        HostError: It cannot be reached.
+    """
+    from tritonbuild.deploy.layout import Layout
+    from tritonbuild.hosts.ssh import connect
+    from tritonbuild.smoke.board import OnBoard
+
+    layout = Layout.parse(to)
+    with connect(address) as host:
+        _check_same(host, ws, layout)
+        yield OnBoard(host, layout.link)
+
+
+def _check_same(host: Host, ws: Workspace, layout: Layout) -> None:
+    """Make sure that a board has this build: answers are compared with what its plan says."""
+    from tritonbuild.errors import UsageError
+
+    path = layout.link / "manifest.json"
+    there = host.run(["cat", str(path)])
+    if there.returncode == 0 and there.output == ws.manifest_path.read_text(encoding="utf-8"):
+        return
+    what = "has another build" if there.returncode == 0 else "has no build of tritonbuild's"
+    msg = f"{layout.link} on {host.name} {what}"
+    raise UsageError(msg, hint=f"run `tritonbuild deploy {host.name}` first, or say --work-dir")
 
 
 def _print(report: SmokeReport, *, as_json: bool) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from tritonbuild.console import terminal
 from tritonbuild.errors import SmokeTestError, UsageError
-from tritonbuild.executors.sandbox import check_sandbox
 from tritonbuild.paths import write_text
 from tritonbuild.plan.model import Plan
 from tritonbuild.smoke.checks import CHECKS
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from tritonbuild.executors.sandbox import Sandbox
     from tritonbuild.paths import Workspace
+    from tritonbuild.smoke.server import Place
 
 REPORT_VERSION = 1
 
@@ -144,7 +143,7 @@ def run_smoke(
     ws: Workspace,
     plan: Plan | Mapping[str, Any],
     *,
-    sandbox: Sandbox,
+    place: Place,
     timeout: float = DEFAULT_TIMEOUT,
     http_port: int | None = None,
     templates: Path | None = None,
@@ -154,20 +153,16 @@ def run_smoke(
     Args:
         ws: A work directory with a finished tree.
         plan: The plan that was built, or plan.json's content.
-        sandbox: How the board's programs are started; the tree and the models are added to it.
+        place: Where the server is started; the models are brought there.
         timeout: Seconds until the server must be ready.
         http_port: Port for HTTP; a free one where it is None.
         templates: Folder of the models; the shipped one where it is None.
 
     Raises:
         UsageError: There is no assembled server.
-        HostError: This machine cannot run it, or `http_port` is taken.
+        HostError: That place cannot run it, or `http_port` is taken.
     """
-    program = ws.tritonserver_dir / "bin" / "tritonserver"
-    if not program.is_file():
-        msg = f"no assembled server: {program} does not exist"
-        raise UsageError(msg, hint="run `tritonbuild build` first")
-    check_sandbox(sandbox)
+    place.check(ws.tritonserver_dir)
     subject = read_subject(plan)
     started = time.monotonic()
     models_dir = ws.root / "smoke" / "models"
@@ -180,7 +175,7 @@ def run_smoke(
     with ThreadPoolExecutor(2) as pool:
         try:
             with run_server(
-                sandbox, ws.tritonserver_dir, models_dir, load=at_start, log=log,
+                place, ws.tritonserver_dir, models_dir, load=at_start, log=log,
                 timeout=timeout, http_port=http_port, without=subject.without,
             ) as server:  # fmt: skip
                 trial = _make_trial(server, subject)

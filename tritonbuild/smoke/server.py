@@ -11,15 +11,17 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from tritonbuild import proc
-from tritonbuild.errors import HostError, SmokeTestError
+from tritonbuild.errors import HostError, SmokeTestError, UsageError
+from tritonbuild.executors.sandbox import check_sandbox
 from tritonbuild.paths import make_dir
 
 if TYPE_CHECKING:
     import subprocess  # noqa: TID251  # for the name of a type only
     from collections.abc import Collection, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from tritonbuild.executors.sandbox import Sandbox
 
@@ -51,6 +53,72 @@ class Ports:
     metrics: int
 
 
+@dataclass(frozen=True)
+class Route:
+    """Ports of a server's machine, and those of this one that lead to them.
+
+    Attributes:
+        here: What clients on this machine use.
+        there: What the server listens on.
+    """
+
+    here: Ports
+    there: Ports
+
+
+class Process(Protocol):
+    """A server's process, wherever it runs."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+
+    def ask_to_end(self) -> None:
+        """Tell the server itself to end in order."""
+
+
+class Opened(Protocol):
+    """A place with a tree and a model repository in it."""
+
+    @property
+    def tree(self) -> str:
+        """Where the tree is there."""
+
+    @property
+    def models(self) -> str:
+        """Where the models are there."""
+
+    def pick_ports(self, http_port: int | None) -> Route:
+        """Return ports that are free now.
+
+        Raises:
+            HostError: `http_port` is taken.
+        """
+
+    def start(
+        self, argv: Sequence[str], route: Route, log: Path
+    ) -> AbstractContextManager[Process]:
+        """Run a server for the length of a block, what it says in `log`."""
+
+
+class Place(Protocol):
+    """Where servers are started: in a sandbox here (`InSandbox`), or on a board."""
+
+    def check(self, tree: Path) -> None:
+        """Make sure that a server can be started there.
+
+        Raises:
+            UsageError: There is no server.
+            HostError: Its programs do not run there.
+        """
+
+    def open(self, tree: Path, models: Path) -> AbstractContextManager[Opened]:
+        """Bring a tree and a model repository there, for a block; what servers leave goes with it.
+
+        Raises:
+            HostError: They cannot be brought, or another server is in the way.
+        """
+
+
 @dataclass
 class Server:
     """A server that has answered that it is ready.
@@ -65,8 +133,7 @@ class Server:
     log: Path
     started: float
     ready_seconds: float
-    _child: subprocess.Popen[bytes]
-    _nested: bool
+    _process: Process
 
     @property
     def http_url(self) -> str:
@@ -91,25 +158,18 @@ class Server:
                 sandbox takes a moment to end.
         """
         deadline = time.monotonic() + wait
-        while self._child.poll() is None and time.monotonic() < deadline:
+        while self._process.poll() is None and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        code = self._child.poll()
+        code = self._process.poll()
         return None if code is None else describe_exit(code)
 
     def ask_to_stop(self, timeout: float) -> int | None:
-        """Send SIGTERM to the server itself; return its exit code, None if it goes on running.
-
-        A sandbox's outer process would take the signal for itself and kill the server.
-        """
-        pid = _find_inner(self._child.pid) if self._nested else self._child.pid
-        if pid is None:
-            return None
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+        """Tell the server to end in order; return its exit code, None if it goes on running."""
+        self._process.ask_to_end()
         deadline = time.monotonic() + timeout
-        while self._child.poll() is None and time.monotonic() < deadline:
+        while self._process.poll() is None and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        return self._child.poll()
+        return self._process.poll()
 
 
 def describe_exit(code: int) -> str:
@@ -122,7 +182,7 @@ def describe_exit(code: int) -> str:
 
 @contextlib.contextmanager
 def run_server(
-    sandbox: Sandbox,
+    place: Place,
     tritonserver_dir: Path,
     models_dir: Path,
     *,
@@ -135,7 +195,7 @@ def run_server(
     """Run a server for the length of the block; it is stopped in whatever way the block ends.
 
     Args:
-        sandbox: How the board's programs are started.
+        place: Where it is started.
         tritonserver_dir: The assembled tree.
         models_dir: The model repository.
         load: Models to load before it counts as ready.
@@ -147,21 +207,16 @@ def run_server(
 
     Raises:
         SmokeTestError: It died while starting or was not ready in time.
-        HostError: `http_port` is taken, or there are no free ports.
+        HostError: `http_port` is taken, or there are no free ports; or see `Place.open`.
     """
     make_dir(log.parent)
     with contextlib.ExitStack() as stack:
-        if sandbox.root is None:
-            stack.enter_context(_leave_no_traces(tritonserver_dir))
-        inside = sandbox.with_bind(tritonserver_dir, TARGET_DIR)
-        inside = inside.with_bind(models_dir, TARGET_MODELS)
-        tree = sandbox.locate(tritonserver_dir, TARGET_DIR)
-        models = sandbox.locate(models_dir, TARGET_MODELS)
+        opened = stack.enter_context(place.open(tritonserver_dir, models_dir))
         for attempt in range(_PORT_TRIES):
-            ports = pick_ports(http_port)
-            argv = inside.argv(_server_argv(tree, models, ports, load, without))
+            route = opened.pick_ports(http_port)
+            argv = _server_argv(opened.tree, opened.models, route.there, load, without)
             try:
-                server = _start(stack, argv, ports, log, timeout, nested=sandbox.root is not None)
+                server = _start(stack, opened, argv, route, log, timeout)
                 break
             except _PortTakenError:
                 if attempt == _PORT_TRIES - 1:
@@ -218,24 +273,23 @@ class _PortTakenError(Exception):
 
 def _start(
     stack: contextlib.ExitStack,
+    opened: Opened,
     argv: Sequence[str],
-    ports: Ports,
+    route: Route,
     log: Path,
     timeout: float,
-    *,
-    nested: bool,
 ) -> Server:
     """Start a server and wait until it is ready; `stack` gets what stops it."""
     started = time.monotonic()
     with contextlib.ExitStack() as starting:
-        child = starting.enter_context(proc.background(argv, log=log))
-        _wait_until_ready(child, ports, log, started + timeout, timeout)
+        process = starting.enter_context(opened.start(argv, route, log))
+        _wait_until_ready(process, route.here, log, started + timeout, timeout)
         stack.push(starting.pop_all())
-    return Server(ports, log, started, time.monotonic() - started, child, nested)
+    return Server(route.here, log, started, time.monotonic() - started, process)
 
 
 def _wait_until_ready(
-    child: subprocess.Popen[bytes], ports: Ports, log: Path, deadline: float, timeout: float
+    process: Process, ports: Ports, log: Path, deadline: float, timeout: float
 ) -> None:
     import requests
 
@@ -243,7 +297,7 @@ def _wait_until_ready(
     with requests.Session() as session:
         session.trust_env = False  # a proxy knows nothing of our loopback
         while time.monotonic() < deadline:
-            code = child.poll()
+            code = process.poll()
             taken = _PORT_TAKEN.search(_read_log(log))
             if taken:
                 raise _PortTakenError
@@ -276,6 +330,68 @@ def tail_log(log: Path, count: int = 15) -> list[str]:
     lines = [line for line in _read_log(log).splitlines() if line.strip()]
     earlier = [line for line in lines[:-count] if re.match(r"E\d{4} |error:", line)]
     return earlier[-5:] + lines[-count:]
+
+
+@dataclass(frozen=True)
+class InSandbox:
+    """Servers are started here, in a sandbox; see `Place`."""
+
+    sandbox: Sandbox
+
+    def check(self, tree: Path) -> None:
+        """Make sure that there is a server, and that the sandbox can be entered."""
+        program = tree / "bin" / "tritonserver"
+        if not program.is_file():
+            msg = f"no assembled server: {program} does not exist"
+            raise UsageError(msg, hint="run `tritonbuild build` first")
+        check_sandbox(self.sandbox)
+
+    @contextlib.contextmanager
+    def open(self, tree: Path, models: Path) -> Iterator[Opened]:
+        """Mount both."""
+        with contextlib.ExitStack() as stack:
+            if self.sandbox.root is None:
+                stack.enter_context(_leave_no_traces(tree))
+            inside = self.sandbox.with_bind(tree, TARGET_DIR).with_bind(models, TARGET_MODELS)
+            yield _OpenedSandbox(
+                inside,
+                self.sandbox.locate(tree, TARGET_DIR),
+                self.sandbox.locate(models, TARGET_MODELS),
+            )
+
+
+@dataclass(frozen=True)
+class _OpenedSandbox:
+    sandbox: Sandbox
+    tree: str
+    models: str
+
+    def pick_ports(self, http_port: int | None) -> Route:
+        ports = pick_ports(http_port)
+        return Route(ports, ports)
+
+    @contextlib.contextmanager
+    def start(self, argv: Sequence[str], route: Route, log: Path) -> Iterator[Process]:  # noqa: ARG002
+        with proc.background(self.sandbox.argv(argv), log=log) as child:
+            yield _Child(child, nested=self.sandbox.root is not None)
+
+
+@dataclass(frozen=True)
+class _Child:
+    """A server that is a child of ours, or inside one."""
+
+    child: subprocess.Popen[bytes]
+    nested: bool
+
+    def poll(self) -> int | None:
+        return self.child.poll()
+
+    def ask_to_end(self) -> None:
+        """Send it SIGTERM: a sandbox's outer process would take that for itself and kill it."""
+        pid = _find_inner(self.child.pid) if self.nested else self.child.pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
 
 def _find_inner(pid: int) -> int | None:

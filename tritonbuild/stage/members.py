@@ -112,7 +112,7 @@ def write_package(
         msg = f'"{name}" is not a file name'
         raise UsageError(msg, hint="leave folders out: packages go to out/ in the work directory")
     mtime = read_mtime(date)
-    text = _require_stage(ws)
+    text = require_stage(ws)
     contents = Contents(ws.tritonserver_dir, read_manifest(ws.manifest_path), text, mtime)
     out_dir = make_dir(ws.out_dir)
     path = out_dir / f"{name}{suffix}"
@@ -160,7 +160,7 @@ def read_mtime(date: str) -> int:
     return int(midnight.timestamp())
 
 
-def _require_stage(ws: Workspace) -> str:
+def require_stage(ws: Workspace) -> str:
     """Return the manifest's text when the stage is what it says.
 
     Raises:

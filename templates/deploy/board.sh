@@ -1,0 +1,133 @@
+# What `tritonbuild deploy` does on a board: `sh -c THIS board VERB LINK ...`. LINK, such as
+# /opt/tritonserver, leads to one of the folders in LINK.versions; docs/deploy.md has the layout.
+# Only the verb `switch` changes what runs, in one rename.
+set -eu
+LC_ALL=C
+export LC_ALL
+umask 022
+verb=$1
+link=$2
+shift 2
+versions=$link.versions
+incoming=$versions/.incoming
+
+current() { # the version that the link leads to; nothing where it is not one of ours
+    target=$(readlink "$link" 2>/dev/null) || return 0
+    case $target in
+        "${versions##*/}"/*) printf '%s\n' "${target##*/}" ;;
+    esac
+}
+
+list_versions() { # those that ran, the one that was switched to last first
+    # shellcheck disable=SC2012  # the names are ours
+    ls -1t "$versions" 2>/dev/null | sed -n 's/\.before$//p' | while read -r name; do
+        [ ! -d "$versions/$name" ] || printf '%s\n' "$name"
+    done
+}
+
+previous() { # NAME: what ran before it, if that is still there
+    name=$(cat "$versions/$1.before" 2>/dev/null) || return 0
+    [ -z "$name" ] || [ ! -d "$versions/$name" ] || printf '%s\n' "$name"
+}
+
+state() { # what is there
+    if [ -L "$link" ]; then
+        if [ -n "$(current)" ]; then echo link=ours; else echo "link=foreign"; fi
+    elif [ -e "$link" ]; then
+        echo link=folder
+    else
+        echo link=none
+    fi
+    if [ ! -e "$versions" ]; then
+        echo store=none
+    elif [ -f "$versions/.tritonbuild" ] || [ -z "$(ls -A "$versions" 2>/dev/null)" ]; then
+        echo store=ours
+    else
+        echo store=foreign
+    fi
+    echo "current=$(current)"
+    [ -z "$(current)" ] || echo "previous=$(previous "$(current)")"
+    list_versions | sed 's/^/version=/'
+    for folder in "$versions"/*/; do
+        [ ! -f "$folder/manifest.json" ] || echo "complete=$(basename "$folder")"
+    done
+    echo end=yes
+}
+
+prepare() { # the folder for versions, and in it the one for what arrives
+    mkdir -p "$incoming"
+    : >"$versions/.tritonbuild"
+}
+
+verify() { # FOLDER FILES LINKS: stdin is for `sha256sum -c`; nothing else may be there
+    cd "$versions/$1"
+    find . -name .rsync-partial -prune -exec rm -rf {} +
+    if ! sha256sum -c - >"$versions/.checked" 2>&1; then
+        grep -v ': OK$' "$versions/.checked" >&2 || true
+        rm -f "$versions/.checked"
+        exit 3
+    fi
+    rm -f "$versions/.checked"
+    files=$(find . -type f ! -path ./manifest.json ! -path '*/__pycache__/*' | wc -l)
+    links=$(find . -type l | wc -l)
+    if [ "$files" -ne "$2" ] || [ "$links" -ne "$3" ]; then
+        echo "$files files and $links links instead of $2 and $3" >&2
+        exit 3
+    fi
+}
+
+finish() { # NAME: what arrived becomes a version; stdin is its manifest
+    cat >"$incoming/manifest.json.new"
+    mv "$incoming/manifest.json.new" "$incoming/manifest.json"
+    chmod 0755 "$incoming"
+    # A power cut must not leave names without content.
+    sync
+    mv -T "$incoming" "$versions/$1"
+}
+
+switch() { # NAME [KEEP_BEFORE]: it is the one that runs from now on
+    before=$(current)
+    if [ "$before" != "$1" ]; then
+        if [ "${2-}" != back ]; then
+            printf '%s\n' "$before" >"$versions/.before.new"
+            mv "$versions/.before.new" "$versions/$1.before"
+        fi
+        ln -sfn "${versions##*/}/$1" "$link.next"
+        sync
+        mv -T "$link.next" "$link"
+        sync
+    fi
+}
+
+prune() { # KEEP: as many versions stay: what runs, what ran before it, then the newest
+    now=$(current)
+    seen=
+    count=0
+    for name in "$now" "$(previous "$now")" $(list_versions); do
+        case " $seen " in
+            *" $name "*) continue ;;
+        esac
+        [ -n "$name" ] || continue
+        seen="$seen $name"
+        count=$((count + 1))
+        if [ "$count" -gt "$1" ]; then
+            rm -f "$versions/$name.before"
+            rm -rf "${versions:?}/$name"
+            echo "removed=$name"
+        fi
+    done
+    # What arrived and was never switched to.
+    for folder in "$versions"/*/; do
+        name=$(basename "$folder")
+        if [ -d "$folder" ] && [ ! -e "$versions/$name.before" ] && [ "$name" != "$now" ]; then
+            rm -rf "${versions:?}/$name"
+            echo "removed=$name"
+        fi
+    done
+}
+
+discard() { # gives back the room of what arrived in part
+    rm -rf "$incoming"
+}
+
+"$verb" "$@"

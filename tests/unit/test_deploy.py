@@ -1,0 +1,219 @@
+"""deploy's parts that need no board: paths, names, the service's unit, and what doctor says of one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+import pytest
+
+from tritonbuild.arch import Arch
+from tritonbuild.deploy.board import Board
+from tritonbuild.deploy.layout import Build, Layout
+from tritonbuild.deploy.service import render_unit
+from tritonbuild.doctor import Finding, Status, judge_board
+from tritonbuild.errors import UsageError
+from tritonbuild.hosts.facts import Device, Facts, NpuFacts
+from tritonbuild.hosts.here import Here
+from tritonbuild.plan.make import make_plan
+from tritonbuild.plan.model import Request
+from tritonbuild.recipe.fields import ProviderKind
+from tritonbuild.recipe.load import RecipeBook
+from tritonbuild.smoke.board import find_used_ports
+
+GIB = 1 << 30
+
+BOARD = Facts(
+    machine="aarch64", arch=Arch.ARM64, os="debian-12", os_name="Debian GNU/Linux 12",
+    kernel="5.10.160", glibc="2.36", cores=8, memory=8 * GIB, available=7 * GIB, swap=0,
+    free=20 * GIB, writable=False, governors=("performance",), uid=1000, user="pi", sudo=True,
+    python="3.11.2", systemd=True, ports=(),
+    programs={"rsync": "/usr/bin/rsync", "flock": "/usr/bin/flock"},
+    npu=NpuFacts(
+        soc="xunlong,orangepi-5b rockchip,rk3588", driver="0.8.2", driver_from="dmesg",
+        library="/usr/lib/librknnrt.so", library_version="1.5.2",
+        devices=(Device("/dev/dri/renderD129", readable=True, writable=True),),
+    ),
+)  # fmt: skip
+
+
+# --- where, and what --------------------------------------------------------------------------------
+
+
+def test_paths_are_beside_the_link():
+    layout = Layout.parse("/srv/triton")
+    assert layout.versions_dir == PurePosixPath("/srv/triton.versions")
+    assert layout.incoming_dir == PurePosixPath("/srv/triton.versions/.incoming")
+    assert layout.service == "triton"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "/", "/opt", "opt/x", "/opt/", "/opt/../x", "/opt/a b", "/opt/-x", "/opt/x;y"]
+)
+def test_paths_that_are_none_are_refused(text):
+    with pytest.raises(UsageError):
+        Layout.parse(text)
+
+
+@pytest.fixture(scope="module")
+def plan():
+    request = Request("orangepi5b", os="debian-12", provider=ProviderKind.WHEEL)
+    return make_plan(RecipeBook.open(), request)
+
+
+def test_build_says_what_is_to_be_checked(plan, tmp_path):
+    files = [
+        {"path": "a file", "sha256": "aa", "size": 5},
+        {"path": "odd\\name\n", "sha256": "bb", "size": 7},
+        {"path": "link", "link": "a file"},
+    ]
+    verified = {
+        "highest": {"GLIBC": {"version": "GLIBC_2.34", "file": "x"}},
+        "to_install": {"libb.so": "b", "liba.so": "a", "liba2.so": "a", "libc.so.6": ""},
+    }
+    build = Build(tmp_path, plan, {"files": files}, "{}", verified)
+    assert build.list_checksums() == "aa  ./a file\n\\bb  ./odd\\\\name\\n\n"
+    assert (build.files, build.links, build.glibc) == (2, 1, "2.34")
+    assert build.packages == ("a", "b")
+    assert (build.measure(), build.measure({"bb"})) == (12, 5)
+    assert build.name.startswith("2.41.0-")
+    assert replace(build, text="[]").name != build.name
+
+
+def test_checksums_are_coreutils_own(plan, tmp_path, require_or_skip):
+    require_or_skip(shutil.which("sha256sum"), "sha256sum")
+    (tmp_path / "odd\\name\n").write_bytes(b"x")
+    said = subprocess.run(
+        ["sh", "-c", "sha256sum ./*"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    digest = said[1:].split(" ", 1)[0]
+    files = [{"path": "odd\\name\n", "sha256": digest, "size": 1}]
+    assert Build(tmp_path, plan, {"files": files}, "", {}).list_checksums() == said
+
+
+# --- the service ------------------------------------------------------------------------------------
+
+
+def render(name: str, facts: Facts, groups: tuple[str, ...] = ("render", "video")) -> str:
+    board = Board(Here(), Layout.parse("/opt/tritonserver"))
+    return render_unit(board, facts, groups, RecipeBook.open().board(name))
+
+
+def test_service_may_use_the_npu_and_nothing_else():
+    rknpu = Device("/dev/rknpu", readable=False, writable=False)
+    facts = replace(BOARD, npu=replace(BOARD.npu, devices=(*BOARD.npu.devices, rknpu)))
+    lines = render("orangepi5b", facts).splitlines()
+    assert lines[0].startswith("# made by tritonbuild")
+    assert [line for line in lines if line.startswith("Device")] == [
+        "DevicePolicy=closed", "DeviceAllow=char-drm rw", "DeviceAllow=char-dma_heap rw",
+        "DeviceAllow=/dev/rknpu rw",
+    ]  # fmt: skip
+    assert "SupplementaryGroups=render video" in lines
+    for line in ("User=tritonserver", "NoNewPrivileges=yes", "ProtectSystem=strict"):
+        assert line in lines
+
+
+def test_service_of_a_board_without_an_accelerator_has_no_device():
+    lines = render("generic-arm64", Facts()).splitlines()
+    assert "PrivateDevices=yes" in lines
+    assert not [line for line in lines if line.startswith(("DeviceAllow", "Supplementary"))]
+
+
+@pytest.mark.parametrize("name", ["orangepi5b", "generic-arm64"])
+def test_systemd_understands_the_unit(name, tmp_path, require_or_skip):
+    require_or_skip(shutil.which("systemd-analyze"), "systemd-analyze")
+    text = render(name, BOARD, groups=())
+    unit = tmp_path / "tritonserver.service"
+    # Neither the program nor the user is on this machine.
+    unit.write_text(text.replace("/opt/tritonserver/bin/tritonserver", "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+    about = [line for line in done.stderr.splitlines() if "tritonserver.service" in line]
+    assert not [line for line in about if "Unknown" in line or "Failed to parse" in line], about
+
+
+# --- doctor of a board ------------------------------------------------------------------------------
+
+
+def judge(facts: Facts, name: str = "orangepi5b", *components: str) -> dict[str, Finding]:
+    book = RecipeBook.open()
+    request = Request(name, os="debian-12", provider=ProviderKind.WHEEL, components=components)
+    found = judge_board(
+        facts, make_plan(book, request), book.board(name), book.operating_system("debian-12"),
+        folder="/opt/tritonserver",
+    )  # fmt: skip
+    return {finding.tool: finding for finding in found}
+
+
+def test_good_board_has_nothing_to_mend():
+    found = judge(BOARD)
+    assert {finding.status for finding in found.values()} == {Status.OK}
+    assert found["NPU driver"].found == "0.8.2, from dmesg"
+    assert found["NPU library"].found == "/usr/lib/librknnrt.so 1.5.2"
+
+
+@pytest.mark.parametrize(
+    ("changes", "tool", "status"),
+    [
+        ({"arch": Arch.AMD64}, "machine", Status.MISSING),
+        ({"arch": None}, "machine", Status.MISSING),
+        ({"os": "ubuntu-22.04"}, "system", Status.WARN),
+        ({"glibc": "2.31"}, "glibc", Status.OLD),
+        ({"glibc": None}, "glibc", Status.WARN),
+        ({"cores": 4}, "cores", Status.WARN),
+        ({"governors": ("ondemand",)}, "governor", Status.WARN),
+        ({"available": GIB // 2}, "memory", Status.WARN),
+        ({"memory": 2 * GIB}, "swap", Status.WARN),
+        ({"free": 100 << 20}, "disk", Status.MISSING),
+        ({"free": None}, "disk", Status.WARN),
+        ({"python": None}, "python3", Status.MISSING),
+        ({"python": "3.10.12"}, "python3", Status.WARN),
+        ({"ports": (8000,)}, "ports 8000-8002", Status.WARN),
+        ({"programs": {"flock": "/usr/bin/flock"}}, "rsync", Status.WARN),
+        ({"sudo": False}, "rights", Status.WARN),
+        ({"systemd": False}, "systemd", Status.WARN),
+    ],
+)
+def test_board_that_lacks_something(changes, tool, status):
+    found = judge(replace(BOARD, **changes))
+    assert found.pop(tool).status is status
+    assert {finding.status for finding in found.values()} == {Status.OK}
+
+
+@pytest.mark.parametrize(
+    ("changes", "tool"),
+    [
+        ({"soc": "friendlyarm,nanopi rockchip,rk3399"}, "soc"),
+        ({"driver": None}, "NPU driver"),
+        ({"library": None}, "NPU library"),
+        ({"devices": ()}, "NPU device"),
+    ],
+)
+def test_npu_is_needed_by_its_backend_only(changes, tool):
+    facts = replace(BOARD, npu=replace(BOARD.npu, **changes))
+    assert judge(facts)[tool].status is Status.MISSING
+    assert judge(facts, "orangepi5b", "core", "python")[tool].status is Status.WARN
+    assert tool not in judge(facts, "generic-arm64")
+
+
+def test_device_without_the_right_gets_the_groups():
+    device = Device("/dev/dri/renderD129", readable=False, writable=False)
+    found = judge(replace(BOARD, npu=replace(BOARD.npu, devices=(device,))))["NPU device"]
+    assert found.status is Status.WARN
+    assert found.fix == ("usermod", "-aG", "render,video", "pi")
+
+
+def test_board_that_tells_nothing_only_lacks_what_was_looked_for():
+    stops = {tool for tool, finding in judge(Facts()).items() if finding.stops}
+    assert stops == {"machine", "python3", "NPU driver", "NPU library", "NPU device"}
+
+
+def test_used_ports_are_read_from_the_kernels_table():
+    table = (
+        "  sl  local_address\n   0: 0100007F:4E20 00000000:0000 0A 0\n  12: 00:4E21 00:1F40 01 0\n"
+    )
+    assert find_used_ports(table) == {20000, 20001}
