@@ -103,7 +103,7 @@ if [ -z "$version" ]; then
 fi
 library=$(find_library librknnrt.so 'librknnrt\.so')
 say npu_library "$library"
-[ -z "$library" ] || say npu_library_version "$(tr -cs '[:print:]' '\n' <"$ROOT$library" 2>/dev/null |
+[ -z "$library" ] || say npu_library_version "$(tr -c ' -~' '\n' <"$ROOT$library" 2>/dev/null |
     sed -n 's/.*librknnrt version: *\([0-9][0-9.]*\).*/\1/p' | head -n 1)"
 for path in "$ROOT"/dev/dri/renderD* "$ROOT"/dev/rknpu*; do
     if [ -e "$path" ]; then

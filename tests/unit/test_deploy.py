@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -14,7 +16,7 @@ from tritonbuild.deploy.board import Board
 from tritonbuild.deploy.layout import Build, Layout
 from tritonbuild.deploy.service import render_unit
 from tritonbuild.doctor import Finding, Status, judge_board
-from tritonbuild.errors import UsageError
+from tritonbuild.errors import HostError, UsageError
 from tritonbuild.hosts.facts import Device, Facts, NpuFacts
 from tritonbuild.hosts.here import Here
 from tritonbuild.plan.make import make_plan
@@ -91,6 +93,68 @@ def test_checksums_are_coreutils_own(plan, tmp_path, require_or_skip):
     digest = said[1:].split(" ", 1)[0]
     files = [{"path": "odd\\name\n", "sha256": digest, "size": 1}]
     assert Build(tmp_path, plan, {"files": files}, "", {}).list_checksums() == said
+
+
+# --- steps on a board, which this machine is here ----------------------------------------------------
+
+
+def fill_busybox(folder):
+    busybox = shutil.which("busybox")
+    folder.mkdir()
+    subprocess.run([busybox, "--install", "-s", str(folder)], check=True)
+    # Not the one that tritonbuild starts programs with.
+    (folder / "setpriv").unlink(missing_ok=True)
+    # Debian's busybox is built without it.
+    (folder / "flock").unlink(missing_ok=True)
+    (folder / "flock").symlink_to(shutil.which("flock"))
+    return folder
+
+
+@pytest.mark.parametrize("system", ["gnu", "busybox"])
+def test_steps_on_a_board(plan, tmp_path, system, require_or_skip, monkeypatch):
+    if system == "busybox":
+        require_or_skip(shutil.which("busybox"), "busybox")
+        monkeypatch.setenv("PATH", str(fill_busybox(tmp_path / "bin")))
+    board = Board(Here(), Layout.parse(str(tmp_path / "opt" / "triton")))
+    assert board.read_state().store == "none"
+    names = []
+    with board.hold():
+        for number in range(3):
+            content = f"number {number}".encode()
+            folder = tmp_path / "opt" / "triton.versions" / ".incoming"
+            folder.mkdir(exist_ok=True)
+            (folder / "a file").write_bytes(content)
+            digest = hashlib.sha256(content).hexdigest()
+            files = [{"path": "a file", "sha256": digest, "size": len(content)}]
+            build = Build(tmp_path, plan, {"files": files}, f'{{"n": {number}}}', {})
+            assert board.verify(build, ".incoming") is None
+            (folder / "more").touch()
+            assert "2 files and 0 links instead of 1 and 0" in str(board.verify(build, ".incoming"))
+            (folder / "more").unlink()
+            board.finish(build, build.name)
+            board.switch(build.name)
+            names.append(build.name)
+        state = board.read_state()
+        assert (state.link, state.store) == ("ours", "ours")
+        assert (state.current, state.previous) == (names[2], names[1])
+        assert state.complete == set(names)
+        assert (tmp_path / "opt/triton/a file").read_bytes() == b"number 2"
+        assert board.prune(2) == (names[0],)
+        board.switch(names[1], back=True)
+        # What ran before it is gone.
+        assert board.read_state().previous is None
+        (tmp_path / "opt/triton/a file").write_bytes(b"number X")
+        assert "a file: FAILED" in str(board.verify(build, names[1]))
+    with pytest.raises(HostError, match="lock"):
+        board.switch(names[2])
+
+
+def test_lock_is_held_by_one(tmp_path):
+    layout = Layout.parse(str(tmp_path / "opt" / "triton"))
+    with Board(Here(), layout).hold(), pytest.raises(HostError, match=f"process {os.getpid()}"):
+        Board(Here(), layout).hold().__enter__()
+    with Board(Here(), layout).hold():
+        pass
 
 
 # --- the service ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -308,6 +309,27 @@ def test_script_is_for_any_shell(shell, rk3588, require_or_skip, tmp_path, monke
     put_program(tmp_path / "bin", "sh", f'{line} "$@"')
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     assert run_facts(rk3588).npu.driver == "0.8.2"
+
+
+def test_script_needs_no_more_than_busybox(rk3588, require_or_skip, tmp_path, monkeypatch):
+    require_or_skip(shutil.which("busybox"), "busybox")
+    monkeypatch.setenv("PATH", str(install_busybox(tmp_path / "bin")))
+    facts = run_facts(rk3588)
+    assert facts.os == "ubuntu-22.04"
+    assert facts.ports == (8000, 8002)
+    assert facts.free
+    assert (facts.npu.driver, facts.npu.library_version) == ("0.8.2", "1.5.2")
+
+
+def install_busybox(folder: Path) -> Path:
+    """Make a folder of busybox's programs, and of nothing else."""
+    busybox = shutil.which("busybox")
+    assert busybox
+    folder.mkdir()
+    subprocess.run([busybox, "--install", "-s", str(folder)], check=True)
+    # Not the one that tritonbuild starts programs with.
+    (folder / "setpriv").unlink(missing_ok=True)
+    return folder
 
 
 def test_programs_of_32_bits_are_another_architecture():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tritonbuild.deploy.layout import Build, Layout
-    from tritonbuild.hosts.model import Answer, Host, Sent
+    from tritonbuild.hosts.model import Answer, Host, Sent, Session
 
 # Checksums of a large tree on a slow card, or a sync after it was written.
 _LONG = 900.0
@@ -67,6 +67,7 @@ class Board:
         self.host = host
         self.layout = layout
         self.prefix = tuple(prefix)
+        self._lock: Session | None = None
         self._script = (data_dir("templates") / "deploy" / "board.sh").read_text(encoding="utf-8")
 
     def read_state(self) -> State:
@@ -114,6 +115,7 @@ class Board:
             if line is None or not line.startswith("held"):
                 session.release()
                 raise self._explain_lock(session.read_errors().strip())
+            self._lock = session
             yield
 
     def _explain_lock(self, said: str) -> HostError:
@@ -188,7 +190,13 @@ class Board:
         Args:
             name: The version.
             back: It is what ran before: what it followed stays as it was noted.
+
+        Raises:
+            HostError: The board cannot do it, or the lock is not held any more.
         """
+        if self._lock is None or self._lock.poll() is not None:
+            msg = f"the lock of {self.layout.versions_dir} on {self.host.name} was lost"
+            raise HostError(msg, hint="somebody ended what holds it there; run the command again")
         self._run("switch", name, *(["back"] if back else []))
 
     def prune(self, keep: int) -> tuple[str, ...]:
