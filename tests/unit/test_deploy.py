@@ -23,7 +23,6 @@ from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Request
 from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import RecipeBook
-from tritonbuild.smoke.board import find_used_ports
 
 GIB = 1 << 30
 
@@ -274,10 +273,3 @@ def test_device_without_the_right_gets_the_groups():
 def test_board_that_tells_nothing_only_lacks_what_was_looked_for():
     stops = {tool for tool, finding in judge(Facts()).items() if finding.stops}
     assert stops == {"machine", "python3", "NPU driver", "NPU library", "NPU device"}
-
-
-def test_used_ports_are_read_from_the_kernels_table():
-    table = (
-        "  sl  local_address\n   0: 0100007F:4E20 00000000:0000 0A 0\n  12: 00:4E21 00:1F40 01 0\n"
-    )
-    assert find_used_ports(table) == {20000, 20001}

@@ -1,0 +1,113 @@
+"""What keeps a server on a board: it ends with whoever holds it, and disturbs no other."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tritonbuild.hosts.here import Here
+from tritonbuild.paths import data_dir
+from tritonbuild.smoke.board import find_used_ports
+
+SCRIPT = (data_dir("templates") / "smoke" / "serve.sh").read_text(encoding="utf-8")
+
+
+def hold(tmp_path: Path, server: str):
+    argv = ["sh", "-c", SCRIPT, "serve", "sh", "-c", server, "sh", str(tmp_path)]
+    return Here().hold(argv, log=tmp_path / "log")
+
+
+def wait_until(condition) -> None:
+    limit = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def is_alive(pid: str) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_server_is_asked_to_end_when_it_is_released(tmp_path):
+    server = 'trap "echo bye; exit 7" TERM; touch "$1/up"; while :; do sleep 0.05; done'
+    with hold(tmp_path, server) as session:
+        wait_until((tmp_path / "up").exists)
+        assert session.poll() is None
+        session.release()
+        wait_until(lambda: session.poll() is not None)
+        assert session.poll() == 7
+    assert (tmp_path / "log").read_text() == "bye\n"
+
+
+def test_server_that_ends_by_itself_takes_what_it_started_along(tmp_path):
+    server = 'sleep 1000 & echo $! >"$1/pid"; touch "$1/up"; while [ ! -e "$1/go" ]; do sleep 0.05; done; exit 5'
+    with hold(tmp_path, server) as session:
+        wait_until((tmp_path / "up").exists)
+        stub = (tmp_path / "pid").read_text().strip()
+        (tmp_path / "go").touch()
+        wait_until(lambda: session.poll() is not None)
+        assert session.poll() == 5
+        wait_until(lambda: not is_alive(stub))
+
+
+def test_signal_is_told_as_shells_tell_it(tmp_path):
+    with hold(tmp_path, "kill -SEGV $$") as session:
+        wait_until(lambda: session.poll() is not None)
+        assert session.poll() == 128 + 11
+
+
+REGION = "/dev/shm/triton_python_backend_shm_region_0"
+# A /dev/shm of the test's own with a region in it: other tests run servers meanwhile.
+BESIDE = f"mount -t tmpfs tmpfs /dev/shm && touch {REGION} && exec"
+
+
+@pytest.fixture
+def beside_another(tmp_path, require_or_skip):
+    """Return a function that holds a server where another one has a region."""
+    require_or_skip(os.geteuid() == 0, "root, to mount")
+    unshare = shutil.which("unshare")
+    enter = [unshare, "--mount", "sh", "-c", f'{BESIDE} "$@"', "sh"]
+    if subprocess.run([*enter, "true"], check=False).returncode:
+        pytest.skip("no namespaces here")
+
+    def run(server: str) -> int:
+        argv = [*enter, "sh", "-c", SCRIPT, "serve", "sh", "-c", server]
+        with Here().hold(argv, log=tmp_path / "log") as session:
+            wait_until(lambda: session.poll() is not None)
+        return session.poll()
+
+    return run
+
+
+def test_root_has_shared_memory_for_each_server(beside_another, tmp_path):
+    assert beside_another("ls -A /dev/shm; echo none") == 0
+    assert (tmp_path / "log").read_text() == "none\n"
+
+
+def test_others_are_told_of_a_server_that_runs(beside_another, tmp_path, monkeypatch):
+    # It finds no unshare that works: as for a user who is not root.
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "unshare").write_text("#!/bin/sh\nexit 1\n")
+    (folder / "unshare").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    assert beside_another("true") == 4
+    assert (
+        f"another Triton server with Python models runs here, or left {REGION}"
+        in (tmp_path / "log").read_text()
+    )
+
+
+def test_used_ports_are_read_from_the_kernels_table():
+    table = (
+        "  sl  local_address\n   0: 0100007F:4E20 00000000:0000 0A 0\n  12: 00:4E21 00:1F40 01 0\n"
+    )
+    assert find_used_ports(table) == {20000, 20001}
