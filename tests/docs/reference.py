@@ -56,7 +56,12 @@ def _format_type(field: dict[str, Any], definitions: dict[str, Any]) -> str:
         values = field.get("additionalProperties")
         inner = _format_type(values, definitions) if isinstance(values, dict) else "text"
         return f"mapping to {inner}"
-    return {"string": "text", "integer": "number", "boolean": "true or false"}.get(kind, "text")
+    return {
+        "string": "text",
+        "integer": "number",
+        "number": "number",
+        "boolean": "true or false",
+    }.get(kind, "text")
 
 
 def _choices(field: dict[str, Any]) -> str:

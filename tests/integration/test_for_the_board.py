@@ -269,7 +269,7 @@ def test_command_can_be_run_where_scripts_run(emulated_build, arm64_world):
     assert said.code == 0, said.stderr
     machine, compiler, folder = said.stdout.splitlines()
     assert machine == "aarch64"
-    assert compiler == str(BIN / "g++")
+    assert compiler == str(BIN / "aarch64-linux-gnu-g++")
     assert folder == str(emulated_build.root / "build" / "rknn" / "build")
 
 

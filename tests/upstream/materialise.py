@@ -19,9 +19,11 @@ import argparse
 import gzip
 import hashlib
 import io
+import json
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import sys
 import tarfile
@@ -154,6 +156,9 @@ REPOSITORIES: dict[str, dict[str, Version]] = {
 # Where the libraries of Rockchip's that are binaries in the repositories come from.
 _RKNN_SOURCE = HERE.parent / "backends" / "standin_rknnrt.c"
 _RKNPU2_LIBRARIES = "runtime/RK3588/Linux/librknn_api/aarch64"
+# What the demo's model holds here: what a run with the real one printed.
+_RKNPU2_MODEL = "examples/rknn_yolov5_demo/model/RK3588/yolov5s-640-640.rknn"
+_RECORDING = HERE.parent / "recordings" / "rknn_yolov5_demo" / "sdk-1.5.2.txt"
 
 
 @dataclass(frozen=True)
@@ -246,7 +251,7 @@ def materialise(
 def _key(root: Path, machine: str, *, with_rknn_api: bool) -> str:
     """Return a checksum of everything that decides what is made."""
     digest = hashlib.sha256(f"{root} {with_rknn_api} {platform.machine()} {machine}".encode())
-    for path in [_RKNN_SOURCE, *sorted(HERE.rglob("*"))]:
+    for path in [_RKNN_SOURCE, _RECORDING, *sorted(HERE.rglob("*"))]:
         if path.is_file() and "__pycache__" not in path.parts:
             digest.update(f"{path.name} {path.stat().st_mode}\n".encode() + path.read_bytes())
     return digest.hexdigest()
@@ -458,8 +463,25 @@ def _compile_rknn(folder: Path, machine: str, *, with_rknn_api: bool) -> dict[st
     built = {name: ("100755", _link(compiler, _RKNN_SOURCE, folder / name, name)) for name in names}
     return {
         "zjd1988/rknn_backend": {f"rknpu2/lib/{name}": entry for name, entry in built.items()},
-        "rockchip-linux/rknpu2": {f"{_RKNPU2_LIBRARIES}/{n}": entry for n, entry in built.items()},
+        "rockchip-linux/rknpu2": {
+            **{f"{_RKNPU2_LIBRARIES}/{name}": entry for name, entry in built.items()},
+            _RKNPU2_MODEL: ("100644", make_rknn_model(_RECORDING.read_text(encoding="utf-8"))),
+        },
     }
+
+
+def make_rknn_model(recording: str, *, toolkit: str = "1.5.2", form: int = 6) -> bytes:
+    """Return a file with the frame of an RKNN model, and a recorded run in the model's place.
+
+    Args:
+        recording: What the demo printed.
+        toolkit: The version that the file says it was made with.
+        form: Version of the file's format.
+    """
+    body = b"STANDIN\n" + recording.encode() + b"\0"
+    told = json.dumps({"version": f"{toolkit}-stand-in", "target_platform": ["rk3588"]}).encode()
+    header = struct.pack("<8sQQ", b"RKNN", form, len(body)).ljust(64, b"\0")
+    return header + body + struct.pack("<Q", len(told)) + told
 
 
 def _write_recipe(root: Path) -> None:

@@ -11,9 +11,9 @@ from tritonbuild.cli.options import Json, Recipes, open_book
 if TYPE_CHECKING:
     from tritonbuild.recipe.load import RecipeBook
 
-_KINDS = ("boards", "components", "failures", "mirrors", "os", "releases")
+_KINDS = ("boards", "components", "failures", "mirrors", "npus", "os", "releases")
 # What `list` shows unasked: what options take.
-_LISTED = tuple(kind for kind in _KINDS if kind != "failures")
+_LISTED = tuple(kind for kind in _KINDS if kind not in ("failures", "npus"))
 
 Kind = Annotated[
     Optional[str],  # noqa: UP045

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from tritonbuild.cli.deploy import To
-from tritonbuild.cli.options import Json, OnHost, WorkDir, open_workspace
+from tritonbuild.cli.options import Json, OnHost, Recipes, WorkDir, open_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tritonbuild.hosts.model import Host
     from tritonbuild.paths import Workspace
     from tritonbuild.plan.model import Plan
+    from tritonbuild.smoke.board import OnBoard
     from tritonbuild.smoke.run import SmokeReport
     from tritonbuild.smoke.server import Place
 
@@ -32,25 +34,77 @@ def smoke(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, max=65535, help="Port for HTTP [a free one]."),
     ] = None,
+    rknn: Annotated[
+        bool,
+        typer.Option(
+            "--rknn", help="Prove the board's NPU instead, by Rockchip's yolov5 demo; builds it."
+        ),
+    ] = False,
+    recorded: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="FILE", help="For --rknn: judge what the demo printed; - is standard input."
+        ),
+    ] = None,
+    soc: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="For --recorded: where it ran, such as rk3588."),
+    ] = None,
+    demo: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="DIR", help="For --rknn: a demo that is built already, its install folder."
+        ),
+    ] = None,
+    preflight: Annotated[
+        bool, typer.Option(help="For --rknn: stop where the NPU is known not to work.")
+    ] = True,
+    recipes: Recipes = None,
     host: OnHost = None,
     to: To = "/opt/tritonserver",
     as_json: Json = False,
 ) -> None:
     """Start the last build's server, here or on a board, ask it, stop it. Needs a build."""
+    from tritonbuild.cli.npu import NpuOptions, check_npu_options, smoke_npu
+
+    asked = NpuOptions(
+        work_dir, recipes, recorded, soc, demo, preflight, timeout, host, to, as_json
+    )
+    check_npu_options(asked, rknn=rknn)
+    if rknn:
+        smoke_npu(asked)
+    else:
+        _smoke_server(work_dir, timeout, http_port, host=host, to=to, as_json=as_json)
+
+
+def _smoke_server(
+    work_dir: Path | None,
+    timeout: float,
+    http_port: int | None,
+    *,
+    host: str | None,
+    to: str,
+    as_json: bool,
+) -> None:
+    """Ask the server that a build assembled."""
+    from tritonbuild.arch import Arch
     from tritonbuild.console import terminal
     from tritonbuild.engine.lock import hold
     from tritonbuild.errors import UsageError
     from tritonbuild.smoke.run import run_smoke
+    from tritonbuild.smoke.server import InSandbox
 
     ws, plan = open_workspace(work_dir)
     if not ws.manifest_path.is_file():
         msg = f"{ws.root} has no finished build"
         raise UsageError(msg, hint="run `tritonbuild build` first; it goes on where it stopped")
     with contextlib.ExitStack() as stack:
+        place: Place
         if host:
-            place, how = stack.enter_context(_open_board(host, to, ws)), f"on {host}"
+            place, how = stack.enter_context(open_board(host, to, ws)), f"on {host}"
         else:
-            place, how = _find_place(ws, plan)
+            sandbox = find_sandbox(ws, plan)
+            place, how = InSandbox(sandbox), describe_place(sandbox, Arch(plan.selection.arch))
         stack.enter_context(hold(ws, "smoke"))
         step = stack.enter_context(terminal.step(f"run the server {how} and ask it"))
         report = run_smoke(ws, plan, place=place, timeout=timeout, http_port=http_port)
@@ -63,23 +117,24 @@ def smoke(
     )
 
 
-def _find_place(ws: Workspace, plan: Plan) -> tuple[Place, str]:
-    """Return where the server is started on this machine, and that in words."""
+def find_sandbox(ws: Workspace, plan: Plan) -> Sandbox:
+    """Return how the board's programs are started on this machine, with the packages they need.
+
+    Raises:
+        HostError: They cannot be.
+    """
     import json
 
-    from tritonbuild.arch import Arch
     from tritonbuild.executors.place import find_place
     from tritonbuild.paths import cache_dir
-    from tritonbuild.smoke.server import InSandbox
 
     verified = json.loads(ws.verify_path.read_text(encoding="utf-8"))
     packages = set(verified["to_install"].values()) - {""}
-    place = find_place(plan, cache_dir(), packages=packages, log=ws.logs_dir / "smoke-root.log")
-    return InSandbox(place), describe_place(place, Arch(plan.selection.arch))
+    return find_place(plan, cache_dir(), packages=packages, log=ws.logs_dir / "smoke-root.log")
 
 
 @contextlib.contextmanager
-def _open_board(address: str, to: str, ws: Workspace) -> Iterator[Place]:
+def open_board(address: str, to: str, ws: Workspace) -> Iterator[OnBoard]:
     """Connect to a board to which this build was deployed.
 
     Raises:

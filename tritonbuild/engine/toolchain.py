@@ -161,7 +161,7 @@ def make_root_toolchain(
         file=_write_file(around, home),
         environment={
             "CCACHE_DIR": str(CCACHE_DIR),
-            **({"CC": str(BIN / "gcc"), "CXX": str(BIN / "g++")} if compilers else {}),
+            **_name_compilers(plan, BIN if compilers else PurePosixPath("/usr/bin")),
             **_emulate(plan),
         },
         shares_jobs=runs_here,
@@ -220,6 +220,12 @@ def make_cross_toolchain(
             **_emulate(plan),
         },
     )
+
+
+def _name_compilers(plan: Plan, folder: PurePosixPath) -> dict[str, str]:
+    """Return what names the compilers: in full, as some projects tell a machine by that name."""
+    multiarch = Arch(plan.selection.arch).to_multiarch()
+    return {"CC": str(folder / f"{multiarch}-gcc"), "CXX": str(folder / f"{multiarch}-g++")}
 
 
 def _emulate(plan: Plan) -> dict[str, str]:

@@ -78,6 +78,11 @@ def _parse_version(text: str, tool: str, machine: Machine) -> tuple[int, ...]:
     return tuple(int(part) for part in found[0].split("."))
 
 
+def is_within(wanted: str, version: str) -> bool:
+    """Return whether a version such as `1.5.2` is in a range such as `>=1.5,<2`."""
+    return _is_within(wanted, tuple(int(part) for part in version.split(".")))
+
+
 def _is_within(wanted: str, version: tuple[int, ...]) -> bool:
     for sign, text in _CLAUSE.findall(wanted):
         bound = tuple(int(part) for part in text.split("."))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tritonbuild.errors import RecipeError
 from tritonbuild.plan.model import Flag
+from tritonbuild.plan.npu import find_npu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tritonbuild.recipe.component import CMakeArg
     from tritonbuild.recipe.load import RecipeBook
 
-_HEADS = ("release", "build", "archive", "selected", "image", "library_path", "target")
+_HEADS = ("release", "build", "archive", "selected", "image", "library_path", "target", "npu")
 _PLACEHOLDER = re.compile(r"\{([a-z0-9][a-z0-9_-]*\.[A-Za-z0-9._-]+)\}")
 
 # https://cmake.org/cmake/help/latest/command/if.html#constant
@@ -61,6 +62,8 @@ class Scope:
             "platform": options.platform,
             "machine": options.machine_for(selection.arch),
         }
+        npu = find_npu(book, book.board(selection.board))
+        self._npu = {"target": npu.soc.target} if npu else {}
 
     def resolve(self, arg: CMakeArg, place: Place) -> Flag:
         """Return an argument with its value.
@@ -111,7 +114,8 @@ class Scope:
             if head == "release":
                 msg += f" in {self._selection.release}"
             raise RecipeError(
-                msg, hint="release.FIELD, build.FIELD, archive.PATH, selected.NAME, NAME.VARIABLE"
+                msg,
+                hint="release.FIELD, build.FIELD, npu.target, archive.PATH, selected.NAME, NAME.VARIABLE",
             )
         return value
 
@@ -129,6 +133,7 @@ class Scope:
         tables: dict[str, Mapping[str, str]] = {
             "build": self._build,
             "target": self._target,
+            "npu": self._npu,
             "image": self._options.images,
             "library_path": self._options.library_paths,
         }

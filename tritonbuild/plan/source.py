@@ -147,7 +147,7 @@ class Part:
         """CMake's build folder."""
         if self.component.kind == "core":
             return self.layout.build_dir / "tritonserver" / "build"
-        return self.source_dir / "build"
+        return self.source_dir / (self.source.subdirectory or "") / "build"
 
     @property
     def is_upstream(self) -> bool:
@@ -253,7 +253,9 @@ class Part:
         )  # fmt: skip
 
     def _fetch(self) -> Step:
-        what = "server's" if self.component.kind == "core" else f"{self.name} backend's"
+        what = {"core": "server's", "demo": "demo's"}.get(
+            self.component.kind, f"{self.name} backend's"
+        )
         if self.is_upstream:
             commands = self._fetch_as_upstream()
             return self._step(

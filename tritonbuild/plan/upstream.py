@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from tritonbuild.recipe.model import Release
 
 # Where each kind of component lies in the tree.
-TREE_FOLDERS = {"backend": "backends", "repoagent": "repoagents", "cache": "caches"}
+TREE_FOLDERS = {
+    "backend": "backends",
+    "repoagent": "repoagents",
+    "cache": "caches",
+    "demo": "demos",
+}
 
 # What build.py calls the branch of a pull request.
 PULL_BRANCH = "tritonbuildref"
@@ -167,10 +172,17 @@ def install_component(
     if copies:
         commands.append(Command(("mkdir", "-p", str(own))))
         commands += [Command(("cp", str(source_dir / path), str(own))) for path in copies]
+    elif component.source and component.source.installs_to:
+        commands.append(
+            Command(("cp", "-r", str(source_dir / component.source.installs_to), str(own)))
+        )
     else:
         commands.append(Command(("cp", "-r", str(prefix / folder / component.name), str(parent))))
+    source = component.source
+    run_paths = dict.fromkeys(source.origin_rpath, "$ORIGIN") if source else {}
+    run_paths |= {path: f"$ORIGIN/{to}" for path, to in source.run_paths.items()} if source else {}
     commands += [
-        Command(("patchelf", "--set-rpath", "$ORIGIN", str(tree / path)), note=_SELF_CONTAINED)
-        for path in (component.source.origin_rpath if component.source else ())
+        Command(("patchelf", "--set-rpath", run_path, str(tree / path)), note=_SELF_CONTAINED)
+        for path, run_path in run_paths.items()
     ]
     return tuple(commands)

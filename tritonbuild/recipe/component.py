@@ -39,9 +39,9 @@ class CMakeArg(Strict):
     value: str | None = None
     """The value as text."""
     from_: Annotated[str | None, Field(alias="from")] = None
-    """Where the value comes from: release.FIELD, build.FIELD, selected.COMPONENT (ON or OFF) or
-    COMPONENT.VARIABLE (what that component got); of build.py's options image.NAME,
-    library_path.COMPONENT and target.FIELD."""
+    """Where the value comes from: release.FIELD, build.FIELD, npu.target (the board's NPU),
+    selected.COMPONENT (ON or OFF) or COMPONENT.VARIABLE (what that component got); of build.py's
+    options image.NAME, library_path.COMPONENT and target.FIELD."""
     format: str | None = None
     """The value as text in which {WHERE.NAME} stands for what `from` would take."""
     if_: Annotated[tuple[Term, ...], Field(alias="if")] = ()
@@ -148,6 +148,10 @@ class SourceProvider(Strict):
     """The repository; core is built from the server's own."""
     cmake_args: tuple[CMakeArg, ...] = ()
     """Arguments in the order that Triton's build.py gives them."""
+    subdirectory: RelativePath | None = None
+    """Folder of its sources that has the CMakeLists.txt, if it is not the first one."""
+    installs_to: RelativePath | None = None
+    """Folder of its sources that `install` fills, if it sets CMAKE_INSTALL_PREFIX itself."""
     switches: tuple[CMakeName, ...] = ()
     """Switches of its CMakeLists.txt that build.py never passes, and settings may."""
     needs: tuple[Need, ...] = ()
@@ -172,6 +176,8 @@ class SourceProvider(Strict):
     """Memory that one compiler may take."""
     origin_rpath: tuple[RelativePath, ...] = ()
     """Files in the tree whose run path has to become $ORIGIN after the copy."""
+    run_paths: dict[RelativePath, RelativePath] = {}
+    """Files in the tree whose run path has to become $ORIGIN/FOLDER, and the folder of each."""
     variants: dict[Name, SourceVariant] = {}
     """Ways to build it, the usual one first; `--variant COMPONENT=NAME` takes another."""
     adjustments: tuple[Adjustment, ...] = ()
@@ -214,8 +220,9 @@ class WheelPart(Strict):
 class Component(Recipe):
     """Something that gets built or fetched: the core, or a backend."""
 
-    kind: Literal["core", "backend", "repoagent", "cache", "core-switch"]
-    """A core-switch (such as ensemble) is built into the core: it has no section of its own."""
+    kind: Literal["core", "backend", "repoagent", "cache", "core-switch", "demo"]
+    """A core-switch (such as ensemble) is built into the core: it has no section of its own. A demo
+    is a program that the server does not need."""
     abstract: bool = False
     """Only there for others to extend."""
     extends: Name | None = None

@@ -21,6 +21,7 @@ from tritonbuild.recipe.changes import parse_diff
 from tritonbuild.recipe.component import Component
 from tritonbuild.recipe.fields import Recipe
 from tritonbuild.recipe.model import RECIPE_KINDS, Board, Mirror, OperatingSystem, Release
+from tritonbuild.recipe.npu import NpuFamily
 from tritonbuild.recipe.patch import Patch
 from tritonbuild.recipe.yaml import Document, read_document
 
@@ -44,6 +45,7 @@ NOUNS = {
     "os": "operating system",
     "mirrors": "mirror",
     "failures": "set of failure rules",
+    "npus": "NPU",
 }
 
 
@@ -162,6 +164,10 @@ class RecipeBook:
     def mirror(self, name: str) -> Mirror:
         """Load a mirror."""
         return self._get("mirrors", name, Mirror)
+
+    def npu(self, name: str) -> NpuFamily:
+        """Load an NPU."""
+        return self._get("npus", name, NpuFamily)
 
     def get(self, kind: str, name: str) -> Recipe:
         """Load a recipe of any kind.

@@ -34,6 +34,7 @@ from tritonbuild.recipe.fields import (
     Version,
     WheelName,
 )
+from tritonbuild.recipe.npu import NpuFamily
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -347,4 +348,5 @@ RECIPE_KINDS: dict[str, type[Recipe]] = {
     "os": OperatingSystem,
     "mirrors": Mirror,
     "failures": FailureRules,
+    "npus": NpuFamily,
 }

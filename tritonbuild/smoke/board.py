@@ -55,15 +55,27 @@ class OnBoard:
     @contextlib.contextmanager
     def open(self, tree: Path, models: Path) -> Iterator[Opened]:  # noqa: ARG002
         """Send the models to a temporary folder; the tree is there."""
-        # It goes when nobody holds it any more, so also when we die.
-        with self.host.hold(["sh", "-c", _MAKE_FOLDER]) as session:
-            folder = session.read_line(_FOLDER_TIMEOUT)
-            if folder is None:
-                session.release()
-                msg = f"no temporary folder on {self.host.name}: {session.read_errors().strip()}"
-                raise HostError(msg, hint="free some space in /tmp there")
-            self.host.send(models, PurePosixPath(folder) / "models")
+        with open_folder(self.host) as folder:
+            self.host.send(models, folder / "models")
             yield _OpenedBoard(self.host, str(self.tree), f"{folder}/models", self.prefix)
+
+
+@contextlib.contextmanager
+def open_folder(host: Host) -> Iterator[PurePosixPath]:
+    """Have a temporary folder on a board for the length of the block.
+
+    It goes when nobody holds it any more, so also when we die.
+
+    Raises:
+        HostError: There is no room for one.
+    """
+    with host.hold(["sh", "-c", _MAKE_FOLDER]) as session:
+        folder = session.read_line(_FOLDER_TIMEOUT)
+        if folder is None:
+            session.release()
+            msg = f"no temporary folder on {host.name}: {session.read_errors().strip()}"
+            raise HostError(msg, hint="free some space in /tmp there")
+        yield PurePosixPath(folder)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tritonbuild.smoke.server import Server
 
-Status = Literal["pass", "fail", "skip"]
+Status = Literal["pass", "warn", "fail", "skip"]
 
 # How the detail of a check begins that got no answer at all.
 NO_ANSWER = "no answer"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Models with one UINT8 input in NHWC and one FP32 output: `gpus` name the NPU's core.
+// Models with one UINT8 input in NHWC and FP32 outputs: `gpus` name the NPU's core.
 #include <rknn_api.h>
 
 #include <cstdio>
@@ -14,7 +14,7 @@ namespace {
 
 struct Instance {
   rknn_context context = 0;
-  rknn_tensor_attr output;
+  std::vector<rknn_tensor_attr> outputs;
 };
 
 std::string ReadFile(const std::string& path) {
@@ -37,11 +37,18 @@ std::string Open(TRITONBACKEND_ModelInstance* instance, Instance* state) {
     return "rknn_set_core_mask error";
   rknn_sdk_version version;
   memset(&version, 0, sizeof(version));
-  memset(&state->output, 0, sizeof(state->output));
+  rknn_input_output_num counts = {0, 0};
   if (rknn_query(state->context, RKNN_QUERY_SDK_VERSION, &version, sizeof(version)) != RKNN_SUCC ||
-      rknn_query(state->context, RKNN_QUERY_OUTPUT_ATTR, &state->output, sizeof(state->output)) !=
-          RKNN_SUCC)
+      rknn_query(state->context, RKNN_QUERY_IN_OUT_NUM, &counts, sizeof(counts)) != RKNN_SUCC)
     return "rknn_query error";
+  state->outputs.resize(counts.n_output);
+  for (uint32_t i = 0; i < counts.n_output; ++i) {
+    memset(&state->outputs[i], 0, sizeof(rknn_tensor_attr));
+    state->outputs[i].index = i;
+    if (rknn_query(state->context, RKNN_QUERY_OUTPUT_ATTR, &state->outputs[i],
+                   sizeof(rknn_tensor_attr)) != RKNN_SUCC)
+      return "rknn_query error";
+  }
   Log('I', std::string("sdk version: ") + version.api_version +
                " driver version: " + version.drv_version);
   return "";
@@ -51,16 +58,19 @@ std::string Run(Instance* state, TRITONBACKEND_Request* request) {
   const TRITONSERVER_Tensor given = Inputs(request)[0];
   rknn_input input = {0, const_cast<void*>(given.data), uint32_t(given.size), 0, RKNN_TENSOR_UINT8,
                       RKNN_TENSOR_NHWC};
-  rknn_output output = {1, 0, 0, nullptr, 0};
+  std::vector<rknn_output> outputs(state->outputs.size(), rknn_output{1, 0, 0, nullptr, 0});
   if (rknn_inputs_set(state->context, 1, &input) != RKNN_SUCC) return "rknn_inputs_set error";
   if (rknn_run(state->context, nullptr) != RKNN_SUCC) return "rknn_run error";
-  if (rknn_outputs_get(state->context, 1, &output, nullptr) != RKNN_SUCC)
+  if (rknn_outputs_get(state->context, uint32_t(outputs.size()), outputs.data(), nullptr) != RKNN_SUCC)
     return "rknn_outputs_get error";
-  const std::vector<int64_t> shape(state->output.dims, state->output.dims + state->output.n_dims);
-  const TRITONSERVER_Tensor answer = {state->output.name, "FP32", shape.data(),
-                                      uint32_t(shape.size()), output.buf, output.size};
-  TRITONBACKEND_ResponseAddOutput(request, &answer);
-  rknn_outputs_release(state->context, 1, &output);
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const rknn_tensor_attr& told = state->outputs[i];
+    const std::vector<int64_t> shape(told.dims, told.dims + told.n_dims);
+    const TRITONSERVER_Tensor answer = {told.name, "FP32", shape.data(), uint32_t(shape.size()),
+                                        outputs[i].buf, outputs[i].size};
+    TRITONBACKEND_ResponseAddOutput(request, &answer);
+  }
+  rknn_outputs_release(state->context, uint32_t(outputs.size()), outputs.data());
   return "";
 }
 
