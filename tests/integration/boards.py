@@ -240,6 +240,7 @@ def make_build(
     arch: str = "amd64",
     glibc: str = "2.17",
     to_install: Mapping[str, str] | None = None,
+    board: str = "generic-arm64",
 ) -> Workspace:
     """Make a work directory with a finished tree that is not really one of Triton's."""
     if folder.exists():
@@ -253,9 +254,7 @@ def make_build(
         path.chmod(0o700 if name.startswith("bin/") else 0o600)
     (ws.tritonserver_dir / "lib").mkdir(exist_ok=True)
     (ws.tritonserver_dir / "lib/libtiny.so").symlink_to("libtiny.so.1")
-    plan = make_plan(
-        RecipeBook.open(), Request("generic-arm64", os="debian-12", provider=ProviderKind.WHEEL)
-    )
+    plan = make_plan(RecipeBook.open(), Request(board, os="debian-12", provider=ProviderKind.WHEEL))
     ws.plan_path.write_text(plan.to_json(), encoding="utf-8")
     verified = {
         "arch": arch, "highest": {"GLIBC": {"version": f"GLIBC_{glibc}", "file": "lib/x"}},

@@ -67,6 +67,7 @@ def _examine_board(host: str, choice: Choice, plan: Plan, *, fix: bool) -> list[
     from tritonbuild.errors import UsageError
     from tritonbuild.hosts.facts import read_facts
     from tritonbuild.hosts.ssh import connect
+    from tritonbuild.plan.npu import find_npu
 
     if fix:
         msg = "--fix does not go with --host"
@@ -75,7 +76,9 @@ def _examine_board(host: str, choice: Choice, plan: Plan, *, fix: bool) -> list[
         facts = read_facts(board, PurePosixPath(_TARGET))
     chosen = plan.selection
     system = choice.book.operating_system(chosen.os)
-    return judge_board(facts, plan, choice.book.board(chosen.board), system, folder=_TARGET)
+    recipe = choice.book.board(chosen.board)
+    npu = find_npu(choice.book, recipe)
+    return judge_board(facts, plan, recipe, system, folder=_TARGET, npu=npu)
 
 
 def _presume_machine(choice: Choice) -> Machine | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tritonbuild.doctor.model import Finding, Status, apt_argv, parse_version
 from tritonbuild.doctor.needs import GIB, MIB, WHEEL_MEMORY
 from tritonbuild.hosts.facts import SERVER_PORTS
+from tritonbuild.hosts.npu import find_trouble
 from tritonbuild.plan.jobs import format_size
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from tritonbuild.hosts.facts import Facts
     from tritonbuild.plan.model import Plan
+    from tritonbuild.plan.npu import BoardNpu
     from tritonbuild.recipe.model import Board, OperatingSystem
 
 # A tree from wheels has 250 MB; while a newer one arrives, two are there.
@@ -24,7 +26,13 @@ _SMALL_MEMORY = 4 * GIB
 
 
 def judge_board(
-    facts: Facts, plan: Plan, board: Board, system: OperatingSystem, *, folder: str
+    facts: Facts,
+    plan: Plan,
+    board: Board,
+    system: OperatingSystem,
+    *,
+    folder: str,
+    npu: BoardNpu | None = None,
 ) -> list[Finding]:
     """Return a finding for each need of a board; what is not known only warns.
 
@@ -34,12 +42,14 @@ def judge_board(
         board: Its recipe.
         system: The recipe of the operating system that the plan is for.
         folder: Where the tree will be.
+        npu: What is known of its NPU.
     """
     return [
         *_judge_system(facts, plan, system),
         *_judge_resources(facts, board, folder),
         *_judge_programs(facts, plan, system),
         *(_judge_npu(facts, plan, board) if board.npu else ()),
+        *(_tell_trouble(facts, npu) if npu else ()),
         *(_judge_gpu(facts) if board.cuda else ()),
     ]
 
@@ -186,6 +196,14 @@ def _judge_npu(facts: Facts, plan: Plan, board: Board) -> Iterator[Finding]:
         "NPU device", status, found, "/dev/dri/renderD* or /dev/rknpu", "the way to the NPU",
         fix, by_hand=True,
     )  # fmt: skip
+
+
+def _tell_trouble(facts: Facts, npu: BoardNpu) -> Iterator[Finding]:
+    """Yield what is known to fail with the versions that were found."""
+    library = facts.npu.library_version
+    for one in find_trouble(npu, facts, [library] if library else []):
+        found = f"driver {facts.npu.driver or '?'}, kernel {facts.kernel or '?'}"
+        yield Finding("NPU trouble", Status.WARN, found, one.fix, one.problem)
 
 
 def _judge_gpu(facts: Facts) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from tritonbuild.hosts.npu import find_trouble
 from tritonbuild.plan.conditions import is_within
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from tritonbuild.hosts.facts import Facts
     from tritonbuild.plan.npu import BoardNpu
-    from tritonbuild.recipe.npu import Combination
     from tritonbuild.smoke.rknn.model_file import ModelFacts
 
 # A library that is older cannot read a file of this format: librknnrt 1.4.0 and 1.5.0 say `Invalid
@@ -66,12 +66,14 @@ def examine_npu(
     ]
     if model is not None:
         found += _examine_model(npu, model, libraries)
-    found += _find_combinations(npu, facts, libraries)
+    found += _tell_trouble(npu, facts, libraries)
     return tuple(found)
 
 
 def read_library_version(path: Path) -> str | None:
     """Return the version that a librknnrt.so says it has, None where it says none."""
+    if not path.stat().st_size:
+        return None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         found = re.search(rb"librknnrt version: (\d+(?:\.\d+)+)", content)
         return found[1].decode() if found else None
@@ -160,28 +162,10 @@ def _examine_model(
     yield Finding("model", "pass", told)
 
 
-def _find_combinations(
+def _tell_trouble(
     npu: BoardNpu, facts: Facts, libraries: Mapping[str, tuple[str, str | None]]
 ) -> Iterator[Finding]:
     """Yield what is known to fail together."""
-    for one in npu.family.combinations:
-        if one.socs and npu.name not in one.socs:
-            continue
-        if _holds(one, facts, [version for _, version in libraries.values() if version]):
-            threads = ", ".join(one.upstream)
-            yield Finding("known trouble", "warn", f"{one.problem} ({threads})", one.fix)
-
-
-def _holds(one: Combination, facts: Facts, libraries: list[str]) -> bool:
-    """Return whether everything that a combination names is so; what is not known is not."""
-    kernel = re.match(r"\d+(\.\d+)*", facts.kernel or "")
-    wanted = (
-        (one.driver, [facts.npu.driver] if facts.npu.driver else []),
-        (one.kernel, [kernel[0]] if kernel else []),
-        (one.library, libraries),
-    )
-    return all(
-        any(is_within(range_, version) for version in versions)
-        for range_, versions in wanted
-        if range_ is not None
-    )
+    for one in find_trouble(npu, facts, [version for _, version in libraries.values() if version]):
+        threads = ", ".join(one.upstream)
+        yield Finding("known trouble", "warn", f"{one.problem} ({threads})", one.fix)
