@@ -16,6 +16,13 @@ import numpy as np
 import pytest
 from http_client import HttpClient, HttpError
 
+from tritonbuild.recipe.fields import ProviderKind
+from tritonbuild.recipe.load import RecipeBook
+from tritonbuild.smoke.rknn.compare import check_objects
+from tritonbuild.smoke.rknn.judge import Verdict, judge
+from tritonbuild.smoke.rknn.serve import make_config
+from tritonbuild.smoke.rknn.yolo import Thresholds, find_objects
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -73,6 +80,23 @@ def place(repository: Path, name: str, config: str) -> None:
     (repository / name / "config.pbtxt").write_text('backend: "rknn"\n' + config)
 
 
+RECORDING = Path(__file__).parents[1] / "recordings" / "rknn_yolov5_demo" / "sdk-1.5.2.txt"
+LABELS = ["person", "bicycle", "car", "motorcycle", "airplane", "bus", *map(str, range(6, 80))]
+
+
+def judge_recording() -> Verdict:
+    return judge(RecipeBook.open().npu("rknpu").demo, RECORDING.read_text(), "rk3588")
+
+
+def place_demo(repository: Path) -> None:
+    """Write the model of `smoke --rknn`: the stand-in finds the objects of a recorded run."""
+    version = repository / "yolov5" / "1"
+    version.mkdir(parents=True)
+    (version / "model.rknn").write_bytes(b"STANDIN\n" + RECORDING.read_bytes())
+    config = make_config(judge_recording(), ProviderKind.WHEEL, 1)
+    (repository / "yolov5" / "config.pbtxt").write_text(config)
+
+
 def copy_root(root: Path, directory: Path) -> Path:
     """Return a root, made of links to another, that has a place for the NPU's library."""
     copy = directory / "root"
@@ -117,6 +141,7 @@ def http(
         place(repository, name, config)
     for name, (config, _) in BAD.items():
         place(repository, name, config + instances(1))
+    place_demo(repository)
     binds = standin_npu(directory)
     options = ("--exit-on-error=false", "--disable-auto-complete-config")  # half the processes
     root = copy_root(wheel_build_root, directory)
@@ -142,6 +167,16 @@ def test_instances_are_spread_over_the_cores(http: HttpClient) -> None:
 @pytest.mark.parametrize(("model", "mask"), [("automatic", 0), ("third", 4)])
 def test_core_mask_parameter(http: HttpClient, model: str, mask: int) -> None:
     assert run(http, model) == mask
+
+
+def test_model_of_the_demo_is_served_as_smoke_writes_it(http: HttpClient) -> None:
+    verdict = judge_recording()
+    answer = http.infer("yolov5", {"images": np.zeros((1, 640, 640, 3), np.uint8)})
+    outputs = [answer[tensor.name].reshape(-1).tolist() for tensor in verdict.output.outputs]
+    found = find_objects(outputs, LABELS, Thresholds(0.25, 0.45))
+    demo = RecipeBook.open().npu("rknpu").demo
+    matches = check_objects(verdict.baseline, demo.tolerances, found)
+    assert min(match.iou for match in matches) > 0.95
 
 
 def test_dims_with_the_batch_dimension(http: HttpClient) -> None:
