@@ -51,6 +51,8 @@ state() { # what is there
     for folder in "$versions"/*/; do
         [ ! -f "$folder/manifest.json" ] || echo "complete=$(basename "$folder")"
     done
+    arrived=$(du -sk "$incoming" 2>/dev/null | cut -f1)
+    echo "arrived=${arrived:-0}"
     echo end=yes
 }
 

@@ -28,6 +28,8 @@ def _tools(require_or_skip):
     require_or_skip(os.geteuid() == 0, "root, to make a board of namespaces")
     for program in (SSHD, "ssh", "rsync", "unshare"):
         require_or_skip(shutil.which(program), f"{program} is needed for a board here")
+    done = subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], check=False)
+    require_or_skip(done.returncode == 0, "namespaces, to make a board of")
 
 
 @pytest.fixture
@@ -330,6 +332,17 @@ def test_too_little_room_is_told_before_anything_is_sent(small_board, deploy, tm
     finish(small_board, deploy, ws)
 
 
+def test_room_of_what_has_arrived_is_not_wanted_again(small_board, deploy, tmp_path):
+    ws = make_build(tmp_path / "work", BIG)
+    incoming = small_board.versions / ".incoming"
+    shutil.copytree(ws.tritonserver_dir, incoming, symlinks=True)
+    (small_board.versions / ".tritonbuild").touch()
+    # What the tree has besides, and the margin.
+    filling = fill(small_board, 34 << 20)
+    assert read(deploy(small_board, ws.root, "--json"))["files"] == 0
+    filling.unlink()
+
+
 def test_board_that_fills_up_meanwhile_gets_its_room_back(small_board, deploy, tmp_path):
     first = read(deploy(small_board, make_build(tmp_path / "work").root, "--json"))["version"]
     small_board.put_program(
@@ -537,6 +550,30 @@ def test_unit_of_somebody_else_stays(systemd_board, deploy, tmp_path):
     assert outcome.code == 4
     assert "--no-service" in outcome.stderr
     assert unit.read_text() == "[Service]\nExecStart=/bin/true\n"
+
+
+def test_service_that_is_left_alone_is_told_of(systemd_board, deploy, tmp_path):
+    board = systemd_board
+    unit = board.folder / "units" / "tritonserver.service"
+    unit.write_text("# made by tritonbuild\n")
+    outcome = deploy(board, make_build(tmp_path / "work").root, "--no-service")
+    assert outcome.code == 0
+    assert "tritonserver.service runs what it ran until it is started anew" in outcome.stderr
+    assert unit.read_text() == "# made by tritonbuild\n"
+
+
+def test_rollback_starts_our_service_anew_and_no_other(systemd_board, deploy, tmp_path):
+    board = systemd_board
+    deploy_versions(board, deploy, tmp_path / "work", "1", "2", "3", options=("--no-service",))
+    unit = board.folder / "units" / "tritonserver.service"
+    unit.write_text("[Service]\nExecStart=/bin/true\n")
+    assert read(deploy(board, None, "--rollback", "--json"))["service"] == "none"
+    assert not (board.opt / "systemctl.log").exists()
+    unit.write_text("# made by tritonbuild\n")
+    (board.opt / "active").write_text("failed\n")
+    outcome = deploy(board, None, "--rollback")
+    assert outcome.code == 10
+    assert "restart tritonserver.service" in (board.opt / "systemctl.log").read_text()
 
 
 def test_service_without_systemd_is_refused(board, deploy, tmp_path):

@@ -44,6 +44,7 @@ class State:
         previous: What ran before it, where that is still there.
         versions: Those that ran, the one that was switched to last first.
         complete: All that arrived as a whole.
+        arrived: Bytes of what arrived in part, for the next deploy to go on with.
     """
 
     link: str
@@ -52,6 +53,7 @@ class State:
     previous: str | None
     versions: tuple[str, ...]
     complete: frozenset[str]
+    arrived: int
 
 
 class Board:
@@ -91,6 +93,7 @@ class Board:
             found.get("previous") or None,
             tuple(value for key, _, value in lines if key == "version"),
             frozenset(value for key, _, value in lines if key == "complete"),
+            int(found["arrived"]) * 1024,
         )
 
     @contextlib.contextmanager

@@ -38,9 +38,23 @@ def check_machine(facts: Facts, build: Build, name: str) -> None:
     if needed and facts.glibc and parse_version(facts.glibc) < parse_version(needed):
         msg = f"this tree needs glibc {needed}, and {name} has {facts.glibc} ({facts.os_name})"
         raise HostError(msg, hint="build with the --os that the board runs")
+    _warn(facts, build, name)
+
+
+def _warn(facts: Facts, build: Build, name: str) -> None:
+    """Say what may well be right, and is not what the tree was made for."""
     chosen = build.plan.selection
     if facts.os and facts.os != chosen.os:
         terminal.warning(f"this tree was checked against {chosen.os}; {name} runs {facts.os}")
+    python = build.manifest.get("release", {}).get("python")
+    if python and "python" in chosen.components:
+        found = parse_version(facts.python or "")[:2]
+        if found != parse_version(python)[:2]:
+            terminal.warning(
+                f"the python backend is made for Python {python}; {name} has {facts.python or 'none'}"
+            )
+    if "rknn" in chosen.components and facts.npu.library is None:
+        terminal.warning(f"{name} has no librknnrt.so: its NPU cannot be used")
 
 
 def check_target(state: State, layout: Layout, name: str) -> None:

@@ -124,7 +124,11 @@ def deploy(
         if prove:
             prove(layout.versions_dir / name, board.prefix)
         board.switch(name)
-        stands = _start(board, facts, recipe, state) if service else "none"
+        stands = "none"
+        if service:
+            stands = _start(board, facts, recipe, state)
+        elif facts.systemd and name != state.current and has_unit(host, layout):
+            terminal.warning(f"{layout.service}.service runs what it ran until it is started anew")
         removed = board.prune(wishes.keep)
     return Outcome(
         host.name, str(layout.link), name, state.current, sent.files, sent.size, build.measure(),
@@ -157,7 +161,8 @@ def _check(
     check.check_programs(facts, host.name, installs=wishes.install_packages)
     board = Board(host, layout, prefix)
     if build.name not in state.complete:
-        check.check_room(facts, build.measure(_list_there(board, state)), layout, host.name)
+        needed_room = build.measure(_list_there(board, state)) - state.arrived
+        check.check_room(facts, max(needed_room, 0), layout, host.name)
     return board, needed, service
 
 

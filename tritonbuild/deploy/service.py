@@ -27,6 +27,9 @@ _GROUPS = ("render", "video")
 # Port on which the service tells whether it is ready, unless its settings say another.
 _HTTP_PORT = 8000
 
+# How each of our units begins.
+_MARK = "^# made by tritonbuild"
+
 _READY_TIMEOUT = 60.0
 _START_TIMEOUT = 120.0
 
@@ -69,14 +72,14 @@ def check_unit(host: Host, layout: Layout) -> None:
     """
     unit = _unit_path(layout)
     # grep says 2 where there is no file.
-    if host.run(["grep", "-q", "^# made by tritonbuild", unit]).returncode == 1:
+    if host.run(["grep", "-q", _MARK, unit]).returncode == 1:
         msg = f"{unit} on {host.name} is there, and deploy did not make it"
         raise HostError(msg, hint="move it away, or deploy with --no-service")
 
 
 def has_unit(host: Host, layout: Layout) -> bool:
-    """Return whether a board has the service."""
-    return host.run(["test", "-e", _unit_path(layout)]).returncode == 0
+    """Return whether a board has the service, made by deploy."""
+    return host.run(["grep", "-q", _MARK, _unit_path(layout)]).returncode == 0
 
 
 def _unit_path(layout: Layout) -> str:
