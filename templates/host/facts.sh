@@ -16,9 +16,13 @@ first() { # the first line of the files that can be read
     cat "$@" 2>/dev/null | head -n 1
 }
 
+# Asked once: where a user may not, each question is an incident in somebody's log.
+can_sudo=no
+if sudo -n true 2>/dev/null; then can_sudo=yes; fi
+
 as_root() { # a command that only root may run
     "$@" 2>/dev/null && return
-    [ "$(id -u)" = 0 ] || sudo -n "$@" 2>/dev/null
+    [ "$(id -u)" = 0 ] || [ "$can_sudo" = no ] || sudo -n "$@" 2>/dev/null
 }
 
 # --- system -----------------------------------------------------------------------------------
@@ -59,7 +63,7 @@ say user "$(id -un 2>/dev/null)"
 for group in $(id -Gn 2>/dev/null); do
     say group "$group"
 done
-if sudo -n true 2>/dev/null; then say sudo yes; else say sudo no; fi
+say sudo "$can_sudo"
 
 # --- programs ---------------------------------------------------------------------------------
 for name in apt-get dpkg-query flock python3 rsync sha256sum sudo systemctl tar; do

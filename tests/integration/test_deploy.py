@@ -481,6 +481,18 @@ def test_failure_to_connect_is_named(board, deploy, tmp_path, case):
         assert f"ssh-keygen -f" in outcome.stderr  # noqa: F541
 
 
+def test_login_shell_that_talks_is_told(board, deploy, tmp_path):
+    passwd = board.folder / "passwd"
+    board.crash()
+    passwd.write_text(passwd.read_text().replace("/root:/bin/sh", "/root:/bin/bash"))
+    (board.folder / "root" / ".bashrc").write_text("echo Welcome to your board\n")
+    board.boot()
+    outcome = deploy(board, make_build(tmp_path / "work").root)
+    assert outcome.code == 4
+    assert "the login shell says something" in outcome.stderr
+    assert "~/.bashrc" in outcome.stderr
+
+
 def test_jump_hosts_of_the_users_settings_hold(board, deploy, tmp_path):
     settings = board.folder / "ssh_config"
     inner = (

@@ -137,12 +137,14 @@ def test_command_that_hangs_is_ended():
 
 
 def test_held_command_ends_when_it_is_released():
-    with Here().hold(["sh", "-c", "echo held; cat >/dev/null; echo done >&2"]) as session:
-        assert session.read_line(10) == "held"
+    with Here().hold(
+        ["sh", "-c", "echo welcome; echo held; cat >/dev/null; echo done >&2"]
+    ) as session:
+        assert session.read_line("held", 10) == "held"
         assert session.poll() is None
         session.release()
         assert session.read_errors() == "done\n"
-        assert session.read_line(0.1) is None
+        assert session.read_line("", 0.1) is None
     assert session.poll() == 0
 
 

@@ -114,8 +114,7 @@ class Board:
             "sh", "-c", keep, "sh", json.dumps(who), str(self.layout.holder_path),
         ]  # fmt: skip
         with self.host.hold(argv) as session:
-            line = session.read_line(_LOCK_TIMEOUT)
-            if line is None or not line.startswith("held"):
+            if session.read_line("held", _LOCK_TIMEOUT) is None:
                 session.release()
                 raise self._explain_lock(session.read_errors().strip())
             self._lock = session

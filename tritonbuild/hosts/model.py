@@ -54,8 +54,11 @@ class Session(Protocol):
     It has to end when its stdin does: that is how it notices that we, or the way to us, are gone.
     """
 
-    def read_line(self, timeout: float) -> str | None:
-        """Return its next line, None where it ended or said none in time."""
+    def read_line(self, start: str, timeout: float) -> str | None:
+        """Return its next line that begins so, None where it ended or said none in time.
+
+        What a login shell says before is passed over.
+        """
 
     def poll(self) -> int | None:
         """Return its exit code, None while it runs."""

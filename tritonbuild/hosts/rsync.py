@@ -83,5 +83,9 @@ def explain_rsync(name: str, code: int, said: str) -> HostError:
         return HostError(
             msg, hint=f"on the board, as root: {_HINT}; deploy --install-packages does it"
         )
+    if "is your shell clean" in said:
+        msg = f"{name}: the login shell says something before it runs a command"
+        hint = "what prints in ~/.bashrc there must do so in interactive shells only"
+        return HostError(msg, hint=hint)
     msg = f"rsync to {name} failed with exit code {code}\n{shown}"
     return HostError(msg, hint="mend what it says, then run the same command again")

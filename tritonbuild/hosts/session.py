@@ -28,10 +28,16 @@ class ChildSession:
         self._rest = b""
         self._errors: list[bytes] = []
 
-    def read_line(self, timeout: float) -> str | None:
-        """Return its next line, None where it ended or said none in time."""
-        assert self._child.stdout is not None
+    def read_line(self, start: str, timeout: float) -> str | None:
+        """Return its next line that begins so, None where it ended or said none in time."""
         deadline = time.monotonic() + timeout
+        line = self._read_line(deadline)
+        while line is not None and not line.startswith(start):
+            line = self._read_line(deadline)
+        return line
+
+    def _read_line(self, deadline: float) -> str | None:
+        assert self._child.stdout is not None
         fd = self._child.stdout.fileno()
         while b"\n" not in self._rest:
             left = deadline - time.monotonic()

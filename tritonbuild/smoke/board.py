@@ -70,7 +70,7 @@ def open_folder(host: Host) -> Iterator[PurePosixPath]:
         HostError: There is no room for one.
     """
     with host.hold(["sh", "-c", _MAKE_FOLDER]) as session:
-        folder = session.read_line(_FOLDER_TIMEOUT)
+        folder = session.read_line("/tmp/", _FOLDER_TIMEOUT)
         if folder is None:
             session.release()
             msg = f"no temporary folder on {host.name}: {session.read_errors().strip()}"
