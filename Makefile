@@ -26,8 +26,8 @@ TEST_PACKAGES += build-essential ccache cmake docker.io docker-registry dpkg-dev
 	libboost1.81-dev libnuma-dev libssl-dev python3-dev python3-numpy rapidjson-dev zlib1g-dev
 # Machines that compile, and a cache that machines share: tests run their servers themselves.
 TEST_PACKAGES += distcc redis-server
-# A board to deploy to, whose sshd tests run themselves.
-TEST_PACKAGES += busybox openssh-client openssh-server rsync sudo
+# A board to deploy to, whose sshd tests run themselves; systemd checks units.
+TEST_PACKAGES += busybox openssh-client openssh-server rsync sudo systemd
 ifneq ($(shell uname -m),aarch64)
 TEST_PACKAGES += g++-aarch64-linux-gnu libc6-dev-arm64-cross
 endif

@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from boards import FILES, SSHD, USER, make_build, run_board, set_host_key
-from servers import wait_for
+from servers import answers, find_port, serve, wait_for
 
+from tritonbuild.errors import HostError
+from tritonbuild.hosts.ssh import connect
 from tritonbuild.paths import hash_file
 from tritonbuild.stage.manifest import write_manifest
 
@@ -453,6 +455,54 @@ def test_packages_are_installed_when_asked(board, deploy, tmp_path):
 
 
 # --- the connection -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ssh(board, monkeypatch):
+    """A connection to a board."""
+    for name, value in board.env.items():
+        monkeypatch.setenv(name, value)
+    with connect("board") as host:
+        yield host
+
+
+def test_commands_arrive_as_they_are(ssh):
+    odd = ["$(id)", "a b", "'", '"', "*", "", "\\", "-n", "~", "é", "a\nb", "; exit 3"]
+    answer = ssh.run(["printf", "%s|", *odd])
+    assert answer.output == "".join(f"{part}|" for part in odd)
+    answer = ssh.run(["sh", "-c", 'cat; echo "$X" >&2; exit 255'], given="in", env={"X": "$(id) '"})
+    # It is the command that says 255, and not ssh.
+    assert (answer.returncode, answer.output, answer.errors) == (255, "in", "$(id) '\n")
+
+
+def test_command_that_hangs_on_a_board_is_told(ssh):
+    with pytest.raises(HostError, match="board: sleep took longer than 0 s"):
+        ssh.run(["sleep", "100"], timeout=0.3)
+    assert ssh.run(["true"]).returncode == 0
+
+
+def test_ports_lead_to_the_board(ssh, tmp_path):
+    port, there = find_port(), find_port()
+    with serve([sys.executable, "-m", "http.server", str(there), "-d", str(tmp_path)], there,
+               tmp_path / "log"), ssh.forward(port, there):  # fmt: skip
+        assert answers(port)
+        # The board is on this machine: that port is taken.
+        with pytest.raises(HostError, match=f"port {there} cannot lead to board"):
+            ssh.forward(there, port).__enter__()
+    wait_for(lambda: not answers(port), "it still leads there")
+
+
+def test_nothing_is_left_of_a_connection(board, monkeypatch):
+    for name, value in board.env.items():
+        monkeypatch.setenv(name, value)
+    with connect("board") as host:
+        assert list(board.runtime.iterdir())
+        board.crash()
+        with pytest.raises(HostError, match="connection to board was lost"):
+            host.run(["true"])
+        with pytest.raises(HostError, match="connection to board was lost"):
+            host.send(board.folder / "bin", PurePosixPath("/opt/x"))
+    assert list(board.runtime.iterdir()) == []
 
 
 @pytest.mark.parametrize("case", ["changed", "unknown", "key", "refused", "name"])
