@@ -1,6 +1,7 @@
 # Runs a server on a board until it ends or nobody holds our stdin any more: whoever asked for it is
 # gone then, or the way to them. `sh -c THIS serve COMMAND...`.
 set -u
+shared=no
 # The server must not wait for that stdin, and not keep it.
 exec 3<&0 </dev/null
 # Shared memory of its own: the python backend names its regions by a counter, and a server that
@@ -15,6 +16,7 @@ else
             exit 4
         fi
     done
+    shared=yes
 fi
 export PYTHONDONTWRITEBYTECODE=1
 setsid "$@" 3<&- &
@@ -32,4 +34,5 @@ code=$?
 # What it started and left behind.
 kill -KILL "-$server" 2>/dev/null
 kill "$watcher" 2>/dev/null
+[ "$shared" = no ] || rm -f /dev/shm/triton_*_backend_shm_region_*
 exit "$code"

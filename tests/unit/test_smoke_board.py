@@ -66,20 +66,24 @@ def test_signal_is_told_as_shells_tell_it(tmp_path):
 
 REGION = "/dev/shm/triton_python_backend_shm_region_0"
 # A /dev/shm of the test's own with a region in it: other tests run servers meanwhile.
-BESIDE = f"mount -t tmpfs tmpfs /dev/shm && touch {REGION} && exec"
+BESIDE = "mount -t tmpfs tmpfs /dev/shm && {} && "
 
 
 @pytest.fixture
 def beside_another(tmp_path, require_or_skip):
-    """Return a function that holds a server where another one has a region."""
+    """Return a function that holds a server where another one has, or had, a region."""
     require_or_skip(os.geteuid() == 0, "root, to mount")
     unshare = shutil.which("unshare")
-    enter = [unshare, "--mount", "sh", "-c", f'{BESIDE} "$@"', "sh"]
-    if subprocess.run([*enter, "true"], check=False).returncode:
+
+    def enter(before: str) -> list[str]:
+        return [unshare, "--mount", "sh", "-c", BESIDE.format(before) + '"$@"; code=$?; '
+                f'[ ! -e {REGION} ] || echo left; exit "$code"', "sh"]  # fmt: skip
+
+    if subprocess.run([*enter("true"), "true"], check=False).returncode:
         pytest.skip("no namespaces here")
 
-    def run(server: str) -> int:
-        argv = [*enter, "sh", "-c", SCRIPT, "serve", "sh", "-c", server]
+    def run(server: str, before: str = f"touch {REGION}") -> int:
+        argv = [*enter(before), "sh", "-c", SCRIPT, "serve", "sh", "-c", server]
         with Here().hold(argv, log=tmp_path / "log") as session:
             wait_until(lambda: session.poll() is not None)
         return session.poll()
@@ -89,21 +93,29 @@ def beside_another(tmp_path, require_or_skip):
 
 def test_root_has_shared_memory_for_each_server(beside_another, tmp_path):
     assert beside_another("ls -A /dev/shm; echo none") == 0
-    assert (tmp_path / "log").read_text() == "none\n"
+    assert (tmp_path / "log").read_text() == "none\nleft\n"
 
 
-def test_others_are_told_of_a_server_that_runs(beside_another, tmp_path, monkeypatch):
-    # It finds no unshare that works: as for a user who is not root.
+@pytest.fixture
+def no_unshare(tmp_path, monkeypatch):
+    """The server's script finds no unshare that works: as for a user who is not root."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "unshare").write_text("#!/bin/sh\nexit 1\n")
     (folder / "unshare").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_others_are_told_of_a_server_that_runs(beside_another, no_unshare, tmp_path):
     assert beside_another("true") == 4
-    assert (
-        f"another Triton server with Python models runs here, or left {REGION}"
-        in (tmp_path / "log").read_text()
-    )
+    said = (tmp_path / "log").read_text()
+    assert f"another Triton server with Python models runs here, or left {REGION}" in said
+    assert said.endswith("\nleft\n")
+
+
+def test_what_others_leave_is_removed(beside_another, no_unshare, tmp_path):
+    assert beside_another(f"touch {REGION}; exit 3", before="true") == 3
+    assert (tmp_path / "log").read_text() == ""
 
 
 def test_used_ports_are_read_from_the_kernels_table():
