@@ -61,7 +61,7 @@ def test_demo_is_built_and_finds_the_objects(build, proved):
     found = json.loads(proved.stdout)
     assert [one["label"] for one in found["demo"]["objects"]].count("person") == 4
     assert found == json.loads((build.root / "rknn.json").read_text())
-    program = build.root / "smoke/rknn_yolov5_demo/stage/opt/tritonserver/demos/rknn_yolov5_demo"
+    program = build.root / "smoke/rknn_yolov5_demo/stage/opt/tritonserver/programs/rknn_yolov5_demo"
     assert (program / "rknn_yolov5_demo").read_bytes()[18:20] == b"\xb7\0", "it is arm64"
     assert "loop count = 10" in (build.logs_dir / "smoke-rknn-demo.log").read_text()
 
@@ -103,7 +103,7 @@ def test_demo_is_built_once(build, smoke, proved):
 
 def test_damaged_demos_are_told(build, smoke, proved, tmp_path):
     assert proved.code == 0
-    made = build.root / "smoke/rknn_yolov5_demo/stage/opt/tritonserver/demos/rknn_yolov5_demo"
+    made = build.root / "smoke/rknn_yolov5_demo/stage/opt/tritonserver/programs/rknn_yolov5_demo"
     for path, content, code, sentence in (
         ("model/RK3588/yolov5s-640-640.rknn", b"version https://git-lfs", 10, "is no RKNN model"),
         ("model/RK3588/yolov5s-640-640.rknn", b"RKNN\0\0\0\0\6", 10, "is no RKNN model"),

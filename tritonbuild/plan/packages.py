@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tritonbuild.plan.select import find_variant, lineage
+from tritonbuild.recipe.fields import ProviderKind
 
 if TYPE_CHECKING:
     from tritonbuild.plan.model import Selection
     from tritonbuild.recipe.load import RecipeBook
+    from tritonbuild.recipe.model import OperatingSystem
 
 
 def packages_of(book: RecipeBook, selection: Selection) -> tuple[str, ...]:
@@ -23,6 +25,19 @@ def packages_of(book: RecipeBook, selection: Selection) -> tuple[str, ...]:
         if variant:
             found.update(variant.apt_packages.get(selection.os, ()))
     return tuple(sorted(found))
+
+
+def bundled_packages_of(
+    book: RecipeBook, selection: Selection, system: OperatingSystem
+) -> dict[str, list[str]]:
+    """Return the packages whose libraries travel in a tree from wheels, and those libraries."""
+    found = {name: list(libraries) for name, libraries in system.bundled_packages.items()}
+    for name in selection.components:
+        component = book.component(name)
+        if component.wheel and selection.provider is ProviderKind.WHEEL:
+            packages = component.wheel.bundled_packages.get(system.name, {})
+            found |= {package: list(libraries) for package, libraries in packages.items()}
+    return found
 
 
 def runtime_packages_of(book: RecipeBook, selection: Selection) -> dict[str, str]:

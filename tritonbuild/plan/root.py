@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from tritonbuild.arch import Arch
 from tritonbuild.plan.layout import HOST_PROGRAMS
 from tritonbuild.plan.model import Step, StepKind
+from tritonbuild.plan.packages import bundled_packages_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tritonbuild.plan.model import Selection
     from tritonbuild.recipe.load import RecipeBook
@@ -44,7 +45,11 @@ def plan_root(book: RecipeBook, selection: Selection) -> Step:
         title=f"unpack {system.summary} for {selection.arch}",
         why="the tree is checked against the board's own libraries, and smoke runs the server there",
         details=_describe_root(
-            book, selection, system, system.base_packages, system.bundled_packages
+            book,
+            selection,
+            system,
+            system.base_packages,
+            bundled_packages_of(book, selection, system),
         ),
     )
 
@@ -127,7 +132,7 @@ def _describe_root(
     selection: Selection,
     system: OperatingSystem,
     packages: Iterable[str],
-    bundled: Mapping[str, tuple[str, ...]],
+    bundled: Mapping[str, Sequence[str]],
 ) -> dict[str, object]:
     multiarch = Arch(selection.arch).to_multiarch()
     image = {"image": selection.base_image} if selection.base_image else {}

@@ -253,7 +253,7 @@ class Part:
         )  # fmt: skip
 
     def _fetch(self) -> Step:
-        what = {"core": "server's", "demo": "demo's"}.get(
+        what = {"core": "server's", "program": "program's"}.get(
             self.component.kind, f"{self.name} backend's"
         )
         if self.is_upstream:

@@ -21,7 +21,7 @@ TREE_FOLDERS = {
     "backend": "backends",
     "repoagent": "repoagents",
     "cache": "caches",
-    "demo": "demos",
+    "program": "programs",
 }
 
 # What build.py calls the branch of a pull request.

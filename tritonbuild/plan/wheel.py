@@ -8,6 +8,7 @@ from tritonbuild.errors import RecipeError
 from tritonbuild.paths import data_dir
 from tritonbuild.plan.fitness import check_wheels
 from tritonbuild.plan.model import Step, StepKind
+from tritonbuild.plan.packages import bundled_packages_of
 from tritonbuild.plan.root import plan_root
 from tritonbuild.recipe.load import suggest
 
@@ -32,7 +33,8 @@ def plan_wheel_steps(book: RecipeBook, selection: Selection) -> tuple[Step, ...]
     check_wheels(book, selection, components, release, system)
     root = plan_root(book, selection)
     fetches = _plan_fetches(book, selection, components, release, system)
-    assembly = _plan_assembly(components, selection, system, fetches, release)
+    bundled = bundled_packages_of(book, selection, system)
+    assembly = _plan_assembly(components, selection, system, fetches, release, bundled)
     verify = Step(
         id="verify",
         kind=StepKind.VERIFY,
@@ -44,7 +46,7 @@ def plan_wheel_steps(book: RecipeBook, selection: Selection) -> tuple[Step, ...]
             "glibc": system.glibc,
             "glibcxx": system.glibcxx,
             "base_libraries": dict(system.base_libraries),
-            "bundled": {name: list(libs) for name, libs in system.bundled_packages.items()},
+            "bundled": bundled,
         },
     )
     return (root, *fetches, assembly, verify)
@@ -113,6 +115,7 @@ def _plan_assembly(
     system: OperatingSystem,
     fetches: list[Step],
     release: Release,
+    bundled: dict[str, list[str]],
 ) -> Step:
     for component in components:
         check_assembly(component)
@@ -136,7 +139,7 @@ def _plan_assembly(
             "parts": parts,
             "python": system.python,
             "arch": selection.arch,
-            "bundled": {name: list(libs) for name, libs in system.bundled_packages.items()},
+            "bundled": bundled,
             "triton_version": release.triton_version,
             "date": release.date,
         },

@@ -196,6 +196,9 @@ class WheelProvider(Strict):
     """Components that it needs besides those that every provider needs."""
     layout: tuple[WheelPart, ...] = ()
     """Which files of which wheel go where in the tree; later parts may not overwrite earlier."""
+    bundled_packages: dict[Name, dict[Package, tuple[str, ...]]] = {}
+    """For each operating system, packages that a board may lack and their libraries, which travel
+    in the tree's lib folder; a system that is not named has none of them to give."""
     templates: tuple[RelativePath, ...] = ()
     """Folders below templates/ whose files go to backends/<component>."""
     limits: tuple[str, ...] = ()
@@ -220,9 +223,9 @@ class WheelPart(Strict):
 class Component(Recipe):
     """Something that gets built or fetched: the core, or a backend."""
 
-    kind: Literal["core", "backend", "repoagent", "cache", "core-switch", "demo"]
-    """A core-switch (such as ensemble) is built into the core: it has no section of its own. A demo
-    is a program that the server does not need."""
+    kind: Literal["core", "backend", "repoagent", "cache", "core-switch", "program"]
+    """A core-switch (such as ensemble) is built into the core: it has no section of its own. A
+    program is one that the server does not need."""
     abstract: bool = False
     """Only there for others to extend."""
     extends: Name | None = None

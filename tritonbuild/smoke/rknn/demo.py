@@ -56,7 +56,7 @@ def build_demo(book: RecipeBook, plan: Plan, ws: Workspace, npu: BoardNpu) -> Bu
     )  # fmt: skip
     made, demo_ws = plan_build(book, request, ws.root / "smoke" / npu.family.demo.component)
     build_plan(made, demo_ws, book, BuildOptions())
-    folder = demo_ws.tritonserver_dir / "demos" / npu.family.demo.component
+    folder = demo_ws.tritonserver_dir / "programs" / npu.family.demo.component
     return find_demo(npu, folder)
 
 
