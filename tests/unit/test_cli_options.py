@@ -17,7 +17,7 @@ WRONG = {
     "board-is-a-path": (("plan", "--board", "../boards/orangepi5b"), 'unknown board "../boards/'),
     "board-is-empty": (("plan", "--board", ""), 'unknown board ""'),
     "os": ((*PLAN, "--os", "debian-21"), 'unknown operating system "debian-21"; did you mean "debian-12"?'),
-    "release": ((*PLAN, "--release", "r23.11"), 'unknown release "r23.11"; did you mean "r23.12"?'),
+    "release": ((*PLAN, "--release", "r23.13"), 'unknown release "r23.13"; did you mean "r23.12"?'),
     "component": ((*PLAN, "-c", "onnxruntim"), 'unknown component "onnxruntim"; did you mean "onnxruntime"?'),
     "component-abstract": ((*PLAN, "-c", "backend"), '"backend" is only there for other components'),
     "mirror": ((*PLAN, "--mirror", "upsteam"), 'unknown mirror "upsteam"; did you mean "upstream"?'),

@@ -39,7 +39,7 @@ EVERYTHING = [
     for board in ("generic-arm64", "orangepi5b")
     for os in ("debian-12", "ubuntu-22.04")
     for release in ("r23.12", "r24.01")
-    for provider in ProviderKind
+    for provider in (ProviderKind.SOURCE, ProviderKind.WHEEL)
 ]
 
 

@@ -31,7 +31,7 @@ def make(book: RecipeBook = SHIPPED, *, layout="script", **request):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("release", SHIPPED.names("releases"))
+@pytest.mark.parametrize("release", ["r23.12", "r24.01"])
 @pytest.mark.parametrize("board", SHIPPED.names("boards"))
 def test_every_step_needs_only_steps_before_it(board, release, layout):
     steps = make(board=board, release=release, layout=layout).steps

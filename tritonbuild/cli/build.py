@@ -119,10 +119,10 @@ def _is_only_environment(choice: Choice, remote: str | None) -> bool:
     """Return whether a shared cache is set for all builds, and this one could not use it."""
     from tritonbuild.plan.model import Executor
     from tritonbuild.proc import read_environment
-    from tritonbuild.recipe.fields import ProviderKind
 
     request = choice.request
-    unable = request.provider is ProviderKind.WHEEL or request.executor is Executor.BUILDX
+    made = request.provider is not None and request.provider.is_ready_made
+    unable = made or request.executor is Executor.BUILDX
     return unable and remote in read_environment(["TRITONBUILD_CCACHE_REMOTE"]).values()
 
 

@@ -171,7 +171,8 @@ def _check_executor(choice: Choice, executor: str | None) -> tuple[Request, str 
     from tritonbuild.plan.named import check_choice
     from tritonbuild.recipe.fields import ProviderKind
 
-    if executor is None and choice.request.provider is ProviderKind.WHEEL:
+    provider = choice.request.provider or ProviderKind.SOURCE
+    if executor is None and provider.is_ready_made:
         return choice.request, None
     used = ExecutorName(
         check_choice(
@@ -181,8 +182,8 @@ def _check_executor(choice: Choice, executor: str | None) -> tuple[Request, str 
     if used is ExecutorName.NATIVE:
         msg = "--executor native builds for the runner, not for the board"
         raise UsageError(msg, hint="take buildx, emulated or cross; they run on any runner")
-    if choice.request.provider is ProviderKind.WHEEL:
-        msg = "--executor does not go with --from wheel: nothing is compiled"
+    if provider.is_ready_made:
+        msg = f"--executor does not go with --from {provider}: nothing is compiled"
         raise UsageError(msg, hint="leave it out, or say --from source")
     return replace(choice.request, executor=used), used.value
 

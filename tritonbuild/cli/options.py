@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from tritonbuild.paths import Workspace
     from tritonbuild.plan.model import OwnArchive, Plan, Request, Setting
+    from tritonbuild.recipe.fields import ProviderKind
     from tritonbuild.recipe.load import RecipeBook
 
 
@@ -49,7 +50,9 @@ def _complete_component(incomplete: str) -> list[str]:
 
 
 def _complete_provider(incomplete: str) -> list[str]:
-    return [name for name in ("source", "wheel") if name.startswith(incomplete)]
+    from tritonbuild.recipe.fields import ProviderKind
+
+    return [kind.value for kind in ProviderKind if kind.value.startswith(incomplete)]
 
 
 def _complete_executor(incomplete: str) -> list[str]:
@@ -73,10 +76,12 @@ def _complete_source(incomplete: str) -> list[str]:
 
 
 def _complete_archive(incomplete: str) -> list[str]:
+    from tritonbuild.plan.select import TREE
     from tritonbuild.recipe.load import RecipeBook
 
     book = RecipeBook.open()
     names = {name for one in book.names("releases") for name in book.release(one).archives}
+    names.add(TREE)
     return [f"{name}=" for name in sorted(names) if name.startswith(incomplete)]
 
 
@@ -114,7 +119,7 @@ Release = Annotated[
 From = Annotated[
     str,
     typer.Option(
-        "--from", help="Where components come from: source or wheel.",
+        "--from", help="Where components come from: source, wheel or archive.",
         autocompletion=_complete_provider,
     ),
 ]  # fmt: skip
@@ -175,7 +180,8 @@ Archives = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
         "--archive", metavar="NAME=FILE",
-        help="Take a file of your own for an archive of the release, such as onnxruntime; repeatable.",
+        help="Take a file of your own for an archive of the release, such as onnxruntime or, from "
+        "archive, tritonserver; repeatable.",
         autocompletion=_complete_archive,
     ),
 ]  # fmt: skip
@@ -244,8 +250,9 @@ def _shared_options(
     from tritonbuild.recipe.load import RecipeBook
 
     kind = ProviderKind(check_choice("--from", provider, [p.value for p in ProviderKind]))
-    if kind is ProviderKind.WHEEL:
-        _refuse_with_wheels({"--variant": variant, "--source": source, "--archive": archive})
+    if kind.is_ready_made:
+        taken = {} if kind is ProviderKind.ARCHIVE else {"--archive": archive}
+        _refuse_ready_made(kind, {"--variant": variant, "--source": source, **taken})
     request = Request(
         board=board,
         os=os,
@@ -274,8 +281,8 @@ def _shared_options(
     return Choice(RecipeBook.open(recipes), request)
 
 
-def _refuse_with_wheels(given: Mapping[str, list[str] | None]) -> None:
-    """Refuse options that only a source build heeds.
+def _refuse_ready_made(kind: ProviderKind, given: Mapping[str, list[str] | None]) -> None:
+    """Refuse options that a build heeds which compiles.
 
     Raises:
         UsageError: One of them was given.
@@ -284,8 +291,8 @@ def _refuse_with_wheels(given: Mapping[str, list[str] | None]) -> None:
 
     for option, texts in given.items():
         if texts:
-            msg = f"{option} {texts[0]} does not go with --from wheel"
-            raise UsageError(msg, hint=f"wheels come compiled; {option} needs --from source")
+            msg = f"{option} {texts[0]} does not go with --from {kind}"
+            raise UsageError(msg, hint=f"{kind}s come compiled; {option} needs --from source")
 
 
 def _read_archive(text: str) -> tuple[str, OwnArchive]:

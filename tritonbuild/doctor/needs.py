@@ -44,6 +44,9 @@ CACHE_SIZE = 450 * MIB
 # Besides that root one to build in (1.0 GB), one to run the server in, and compilers (300 MB).
 EMULATED_CACHE_SIZE = 2 * GIB
 WHEEL_WORK_SIZE = 600 * MIB
+# Not measured: archives for JetPack hold CUDA code for several GPUs and TensorFlow, and the tree is
+# there twice while it is unpacked.
+ARCHIVE_WORK_SIZE = 6 * GIB
 # https://github.com/triton-inference-server/server/issues/1468 and what a CPU build leaves behind.
 SOURCE_WORK_SIZE = 20 * GIB
 # tritonserver with two Python models and numpy, under QEMU, stays below this.
@@ -83,8 +86,8 @@ def make_needs(
     in_root = plan.selection.runs_in_root
     arch = Arch(plan.selection.arch)
     running = _running_needs(arch, native, direct=direct and not in_root)
-    if plan.selection.provider is ProviderKind.WHEEL:
-        return _wheel_needs(plan, running, is_root, work_dir, cache)
+    if plan.selection.provider.is_ready_made:
+        return _ready_needs(plan, running, is_root, work_dir, cache)
     if in_root:
         return _root_needs(plan, running, is_root, work_dir, cache)
     return _source_needs(plan, native, work_dir)
@@ -121,16 +124,17 @@ def _unpacking_needs(plan: Plan, *, is_root: bool) -> list[Need]:
     return needs
 
 
-def _wheel_needs(
+def _ready_needs(
     plan: Plan, running: list[Need], is_root: bool, work_dir: Path, cache: Path
 ) -> tuple[Need, ...]:
+    is_wheel = plan.selection.provider is ProviderKind.WHEEL
     return (
-        Pip(),
+        *([Pip()] if is_wheel else []),
         _PATCHELF,
         *_unpacking_needs(plan, is_root=is_root),
         *running,
         Room("room in the cache", cache, CACHE_SIZE),
-        Room("room to work", work_dir, WHEEL_WORK_SIZE),
+        Room("room to work", work_dir, WHEEL_WORK_SIZE if is_wheel else ARCHIVE_WORK_SIZE),
         Memory(WHEEL_MEMORY),
         GrpcClient(),
         *_DEPLOY,

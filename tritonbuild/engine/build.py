@@ -74,7 +74,7 @@ def plan_build(
         HostError: A cross build that cannot be made here, or no builder for the board.
         TritonBuildError: See `make_plan`.
     """
-    if request.provider is ProviderKind.WHEEL:
+    if request.provider is not None and request.provider.is_ready_made:
         plan = make_plan(book, request)
         return plan, Workspace((work_dir or Path("build") / plan.selection.work_name).resolve())
     from tritonbuild.engine.memory import measure_host
@@ -196,6 +196,8 @@ def build_plan(
         try:
             if plan.selection.provider is ProviderKind.WHEEL:
                 return _build_from_wheels(plan, ws, options)
+            if plan.selection.provider is ProviderKind.ARCHIVE:
+                return _build_from_archive(plan, ws, book, options)
             return _build_from_source(plan, ws, book, options)
         except KeyboardInterrupt:
             terminal.info("stopped; what is done is kept: the same command goes on from there")
@@ -214,6 +216,18 @@ def _build_from_wheels(plan: Plan, ws: Workspace, options: BuildOptions) -> list
         import_wheels(options.offline, wheels, cache=cache)
     runner = WheelRunner(plan, ws, cache)
     return run_plan(plan, ws, runner, keep_going=options.keep_going)
+
+
+def _build_from_archive(
+    plan: Plan, ws: Workspace, book: RecipeBook, options: BuildOptions
+) -> list[StepResult]:
+    from tritonbuild.engine.archive import ArchiveRunner
+    from tritonbuild.engine.outside import make_outside
+
+    outside = make_outside(
+        plan, book, lock_path=options.lock, offline=options.offline, allow_dirty=False
+    )
+    return run_plan(plan, ws, ArchiveRunner(plan, ws, outside), keep_going=options.keep_going)
 
 
 def _build_from_source(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tritonbuild.paths import cache_dir, make_dir
-from tritonbuild.sources.lock import find_lock
+from tritonbuild.errors import SourceError
+from tritonbuild.paths import cache_dir, make_dir, write_text
+from tritonbuild.sources.lock import find_lock, format_lock, read_lock
 from tritonbuild.sources.rank import choose_mirrors
-from tritonbuild.sources.resolve import wanted_of
+from tritonbuild.sources.resolve import bring_sources, is_intact, wanted_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from tritonbuild.plan.model import Plan
+    from tritonbuild.paths import Workspace
+    from tritonbuild.plan.model import Plan, Step
     from tritonbuild.recipe.load import RecipeBook
     from tritonbuild.recipe.model import Mirror
     from tritonbuild.sources.lock import Lock
@@ -68,3 +71,64 @@ def make_outside(
         offline.resolve() if offline else None,
         allow_dirty,
     )
+
+
+def bring_outside(
+    step: Step, name: str, ws: Workspace, outside: Outside, report: Callable[[str], None]
+) -> Lock:
+    """Bring all that a plan's `sources` step asks for; note what it came to in the build's lock.
+
+    Args:
+        step: The step.
+        name: `NN-<step>`, for its log.
+        ws: The work directory, whose folder of sources is filled.
+        outside: How it is got.
+        report: Told what is being fetched.
+
+    Raises:
+        SourceError: Something did not come, or is not what the lock holds.
+        HostError: There is no room, or git is missing.
+    """
+    offline = outside.offline
+    lock = bring_sources(
+        wanted_of(step),
+        store=ws.sources_dir,
+        cache=outside.cache,
+        mirrors=() if offline else outside.choose_mirrors(),
+        # What `fetch` wrote has a lock of its own.
+        lock=outside.lock or (None if offline else _read_own_lock(ws)),
+        offline=offline or False,
+        allow_dirty=outside.allow_dirty,
+        log=ws.logs_dir / f"{name}.log",
+        report=report,
+        # Of a lock of ours nobody expects that it holds a component that is new.
+        tell_unlocked=outside.lock is not None or offline is not None,
+    )
+    write_text(ws.source_lock_path, format_lock(lock))
+    return lock
+
+
+def _read_own_lock(ws: Workspace) -> Lock | None:
+    """Return what this build was resolved to before: a branch that moved changes nothing here."""
+    try:
+        return read_lock(ws.source_lock_path)
+    except SourceError:
+        return None
+
+
+def digest_lock(ws: Workspace) -> str:
+    """Return a checksum of the build's lock; empty where there is none."""
+    path = ws.source_lock_path
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def are_sources_there(ws: Workspace, digest: str) -> bool:
+    """Return whether the lock is the one that a step left, and all that it names is there.
+
+    Args:
+        ws: The work directory.
+        digest: What `digest_lock` said after the step.
+    """
+    if digest_lock(ws) != digest:
+        return False
+    return is_intact(read_lock(ws.source_lock_path), ws.sources_dir)

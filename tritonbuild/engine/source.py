@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -19,6 +18,7 @@ from tritonbuild.engine.diagnose import describe_step_failure
 from tritonbuild.engine.durable import flush, is_spoilt, note_end, note_start
 from tritonbuild.engine.machines import Machines
 from tritonbuild.engine.marks import list_tree, mark_folder, read_mark
+from tritonbuild.engine.outside import are_sources_there, bring_outside, digest_lock
 from tritonbuild.engine.progress import StepProgress
 from tritonbuild.engine.scripts import make_script
 from tritonbuild.engine.series import check_patches
@@ -33,7 +33,6 @@ from tritonbuild.engine.systems import (
 from tritonbuild.engine.toolchain import read_epoch
 from tritonbuild.engine.verify import forget_check, is_tree_intact, verify_tree
 from tritonbuild.engine.workplace import get_root_of, make_workplace
-from tritonbuild.errors import SourceError
 from tritonbuild.executors.native import run_build_script, run_script
 from tritonbuild.paths import make_dir, write_text
 from tritonbuild.plan.layout import SourceLayout
@@ -46,11 +45,6 @@ from tritonbuild.sources.lock import (
     format_lock,
     list_sources,
     read_lock,
-)
-from tritonbuild.sources.resolve import (
-    bring_sources,
-    is_intact,
-    wanted_of,
 )
 from tritonbuild.stage.assemble import merge_trees
 from tritonbuild.stage.host import read_host_libraries
@@ -156,13 +150,6 @@ class SourceRunner:
             self._lock = read_lock(self._ws.source_lock_path)
         return self._lock
 
-    def _read_own_lock(self) -> Lock | None:
-        """Return what this build was resolved to before: a branch that moved changes nothing here."""
-        try:
-            return read_lock(self._ws.source_lock_path)
-        except SourceError:
-            return None
-
     def _tools(self) -> dict[str, str]:
         return {
             "tritonbuild": tritonbuild.__version__,
@@ -200,10 +187,7 @@ class SourceRunner:
     def _are_sources_intact(self, outputs: Outputs) -> bool:
         if self._plan.selection.checkouts:
             return False  # only a look tells whether somebody worked in them
-        path = self._ws.source_lock_path
-        if not path.is_file() or _digest(path) != outputs.get("lock"):
-            return False
-        return is_intact(self._require_lock(), self._ws.sources_dir)
+        return are_sources_there(self._ws, str(outputs.get("lock")))
 
     # --- doing it -----------------------------------------------------------------------------
 
@@ -240,23 +224,8 @@ class SourceRunner:
         return self._run_script(step, name, shown)
 
     def _bring_sources(self, step: Step, name: str, shown: RunningStep) -> Outputs:
-        offline = self._outside.offline
-        self._lock = bring_sources(
-            wanted_of(step),
-            store=self._ws.sources_dir,
-            cache=self._outside.cache,
-            mirrors=() if offline else self._outside.choose_mirrors(),
-            # What `fetch` wrote has a lock of its own.
-            lock=self._outside.lock or (None if offline else self._read_own_lock()),
-            offline=offline or False,
-            allow_dirty=self._outside.allow_dirty,
-            log=self._ws.logs_dir / f"{name}.log",
-            report=shown.progress,
-            # Of a lock of ours nobody expects that it holds a component that is new.
-            tell_unlocked=self._outside.lock is not None or offline is not None,
-        )
-        write_text(self._ws.source_lock_path, format_lock(self._lock))
-        return {"lock": _digest(self._ws.source_lock_path)}
+        self._lock = bring_outside(step, name, self._ws, self._outside, shown.progress)
+        return {"lock": digest_lock(self._ws)}
 
     def _locate(self, path: object) -> Path:
         """Return where something is on this machine that scripts see in their work directory."""
@@ -448,10 +417,6 @@ class SourceRunner:
         packages = json.loads(record.read_text(encoding="utf-8"))["packages"]
         versions = {name: str(one["version"]) for name, one in packages.items()}
         return system, versions, set(details["base_libraries"].values())
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def remove_stale_trees(plan: Plan, ws: Workspace) -> None:

@@ -7,13 +7,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tritonbuild
 from tritonbuild import proc
-from tritonbuild.arch import Arch
-from tritonbuild.console import terminal
-from tritonbuild.engine.systems import is_step_root_there, make_step_root
-from tritonbuild.engine.verify import forget_check, is_tree_intact, verify_tree
-from tritonbuild.errors import UnreachableError
+from tritonbuild.engine.ready import (
+    list_bundled,
+    make_board_root,
+    tool_versions,
+    verify_against_root,
+)
+from tritonbuild.engine.systems import is_step_root_there
+from tritonbuild.engine.verify import forget_check, is_tree_intact
 from tritonbuild.executors.rootfs import Root
 from tritonbuild.paths import data_dir, hash_file, write_text
 from tritonbuild.plan.model import StepKind
@@ -25,8 +27,7 @@ from tritonbuild.sources.wheel import (
     requirement_of,
 )
 from tritonbuild.stage.assemble import assemble_tree
-from tritonbuild.stage.libraries import SystemLibraries
-from tritonbuild.stage.patchelf import get_patchelf, read_version
+from tritonbuild.stage.patchelf import get_patchelf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +46,7 @@ class WheelRunner:
         self._plan = plan
         self._ws = ws
         self._cache = cache
-        self._tools = _tool_versions()
+        self._tools = tool_versions()
 
     def inputs(self, step: Step) -> dict[str, str]:
         """Return the versions of the tools, and checksums of the templates that go into the tree."""
@@ -77,23 +78,14 @@ class WheelRunner:
         """Do a step."""
         del shown  # none of them takes long
         if step.kind is StepKind.ROOT:
-            return self._make_root(step, name)
+            return make_board_root(self._plan, step, name, self._ws, self._cache)
         if step.kind is StepKind.FETCH:
             return self._fetch(step, name)
         if step.kind is StepKind.ASSEMBLE:
             return self._assemble(step, needed)
-        return self._verify(step, needed)
-
-    def _make_root(self, step: Step, name: str) -> Outputs:
-        try:
-            root = make_step_root(step, name, self._ws, self._cache)
-        except UnreachableError as err:
-            terminal.warning(
-                f"{err.message}\nThe tree is checked against the recipe's list of "
-                f"{self._plan.selection.os}'s libraries instead, and cannot be smoke-tested here."
-            )
-            return {"root": None, "incomplete": err.message}
-        return {"root": str(root.folder)}
+        return verify_against_root(
+            self._plan, self._ws, step, needed, installable=list_bundled(step)
+        )
 
     def _fetch(self, step: Step, name: str) -> Outputs:
         wheel = wheel_of(step)
@@ -127,34 +119,6 @@ class WheelRunner:
             outputs["incomplete"] = needed["root"]["incomplete"]
         return outputs
 
-    def _verify(self, step: Step, needed: Mapping[str, Outputs]) -> Outputs:
-        folder = needed["root"]["root"]
-        root = Root(Path(folder)) if folder else None
-        details: dict[str, Any] = step.details
-        system = (
-            SystemLibraries.from_root(
-                root.tree, root.packages_path, Arch(self._plan.selection.arch)
-            )
-            if root
-            else SystemLibraries.from_recipe(details)
-        )
-        outputs = verify_tree(
-            self._plan,
-            self._ws,
-            system=system,
-            installable={
-                library: package
-                for package, libraries in details["bundled"].items()
-                for library in libraries
-            },
-            origins=needed["assemble"]["origins"],
-            tools=self._tools,
-            versions=root.read_versions() if root else {},
-        )
-        if not folder:
-            outputs["incomplete"] = needed["root"]["incomplete"]
-        return outputs
-
     def _log(self, name: str) -> Path:
         return self._ws.logs_dir / f"{name}.log"
 
@@ -181,8 +145,3 @@ def _find_bundled(root: Root, bundled: Mapping[str, list[str]]) -> dict[Path, st
         for package, libraries in bundled.items()
         for library in libraries
     }
-
-
-def _tool_versions() -> dict[str, str]:
-    """Return the versions of what writes the tree."""
-    return {"tritonbuild": tritonbuild.__version__, "patchelf": read_version(get_patchelf())}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tritonbuild.errors import RecipeError, TritonBuildError, UnsupportedError
+from tritonbuild.plan.archive import has_tree
 from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Request
 from tritonbuild.plan.select import lineage
@@ -68,7 +69,7 @@ def _check_plans(book: RecipeBook, report: Report) -> None:
         refused, planned = len(report.refused), 0
         for os in book.board(board).os:
             for release in _releases_for(book, board):
-                for provider in _providers_for(book, board):
+                for provider in _providers_for(book, board, os, release):
                     planned += 1
                     _check_plan(book, Request(board, os, release, provider), report)
         if planned and len(report.refused) - refused == planned:
@@ -99,13 +100,19 @@ def _releases_for(book: RecipeBook, board: str) -> list[str]:
     return [n for n in names if n == own or book.origin("releases", n).parent.parent == folder]
 
 
-def _providers_for(book: RecipeBook, board: str) -> list[ProviderKind]:
-    """Return the providers that all of a board's components can come from, but those it refuses."""
-    known, recipe = book.names("components"), book.board(board)
+def _providers_for(book: RecipeBook, board: str, os: str, release: str) -> list[ProviderKind]:
+    """Return the providers that a release and all of a board's components can come from.
+
+    Components that the board refuses do not count. Where there are none, a board's own release is
+    planned all the same: to say what is wrong.
+    """
+    known, recipe, own = book.names("components"), book.board(board), book.release(release)
     found = []
-    for kind in ProviderKind:
+    for kind in own.providers:
+        if kind is ProviderKind.ARCHIVE and not has_tree(own, recipe, os):
+            continue
         refused = {name for name in recipe.components if recipe.find_refusal(name, kind)}
         names = [name for name in recipe.components if name in known and name not in refused]
         if all(book.component(name).provides(kind) for name in names):
             found.append(kind)
-    return found or list(ProviderKind)
+    return found or (list(own.providers) if release == recipe.release else [])

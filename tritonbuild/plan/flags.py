@@ -54,6 +54,8 @@ def resolve_flags(
     built = [name for name in selection.components if book.component(name).kind != "core-switch"]
     _check_setting_components(book, selection, built)
     _check_board_names(book, book.board(selection.board))
+    if selection.provider.is_ready_made:  # nothing is configured, and no release tells of it
+        return {}
     # What others take from a component, and what CMake gets in the end.
     asked: Flags = {}
     final: Flags = {}
@@ -65,10 +67,9 @@ def resolve_flags(
         component = _Component(book, selection, name, scope)
         asked[name] = tuple(component.find_flags(board_switches=options.board_switches))
         final[name] = tuple(component.amend(asked[name]))
-    if selection.provider is ProviderKind.SOURCE:
-        _check_requirements(book.board(selection.board).switches, selection, final)
-        scope = Scope(book, selection, options, final, "", archives_dir, 1)
-        _check_needs(book, built, scope, book.board(selection.board))
+    _check_requirements(book.board(selection.board).switches, selection, final)
+    scope = Scope(book, selection, options, final, "", archives_dir, 1)
+    _check_needs(book, built, scope, book.board(selection.board))
     return final
 
 
@@ -203,11 +204,11 @@ def _check_value(
 
 def _check_setting_components(book: RecipeBook, selection: Selection, built: list[str]) -> None:
     for setting in selection.settings:
-        if selection.provider is ProviderKind.WHEEL:
-            msg = (
-                f"{setting.origin} {setting.component}.{setting.flag} does not go with --from wheel"
-            )
-            raise UsageError(msg, hint="wheels come compiled; switches need --from source")
+        if selection.provider.is_ready_made:
+            msg = f"{setting.origin} {setting.component}.{setting.flag} does not go with "
+            msg += f"--from {selection.provider}"
+            hint = f"{selection.provider}s come compiled; switches need --from source"
+            raise UsageError(msg, hint=hint)
         if setting.component not in built:
             guess = suggest(setting.component, built)
             msg = f'{setting.origin}: "{setting.component}" is not a component of this build{guess}'

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import tritonbuild
 from tritonbuild.errors import RecipeError
+from tritonbuild.plan.archive import plan_archive_steps
 from tritonbuild.plan.fitness import check_cuda, check_machine
 from tritonbuild.plan.flags import resolve_flags
 from tritonbuild.plan.jobs import count_jobs
@@ -55,11 +56,11 @@ def make_plan(
     if options.machine is not None:
         selection = replace(selection, arch=MACHINES[options.machine])
     notes = _collect_notes(book, selection, request)
-    if selection.provider is ProviderKind.WHEEL:
+    if selection.provider.is_ready_made:
         resolve_flags(book, selection, dict.fromkeys(selection.components, ""))
-        return Plan(
-            tritonbuild.__version__, selection, plan_wheel_steps(book, selection), {}, (), (), notes
-        )
+        is_wheel = selection.provider is ProviderKind.WHEEL
+        steps = (plan_wheel_steps if is_wheel else plan_archive_steps)(book, selection)
+        return Plan(tritonbuild.__version__, selection, steps, {}, (), (), notes)
     layout = layout or SourceLayout.of_build(
         selection.executor, PurePosixPath("/build") / selection.work_name
     )
@@ -143,6 +144,8 @@ def _collect_notes(book: RecipeBook, selection: Selection, request: Request) -> 
         component = book.component(name)
         if selection.provider is ProviderKind.WHEEL and component.wheel:
             notes += [f"{name} from wheel: {limit}" for limit in component.wheel.limits]
+        if selection.provider is ProviderKind.ARCHIVE and component.archive:
+            notes += [f"{name} from archive: {limit}" for limit in component.archive.limits]
         if selection.provider is ProviderKind.SOURCE:
             parts = lineage(book, component)
             notes += [f"{name}: {note}" for part in parts for note in part.notes]

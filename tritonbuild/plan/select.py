@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 AUTO_MIRROR = "auto"
 
+# What `--archive NAME=FILE` and locks call a release's whole tree.
+TREE = "tritonserver"
+
 
 def resolve_selection(
     book: RecipeBook, request: Request, machine: Machine | None = None
@@ -40,9 +43,10 @@ def resolve_selection(
         book.check_reference("releases", board.release, "boards", board.name, "release")
     release = book.release(request.release or board.release)
     provider = request.provider or ProviderKind.SOURCE
-    if provider is ProviderKind.WHEEL and request.executor is not None:
-        msg = "--executor does not go with --from wheel: nothing is compiled"
+    if provider.is_ready_made and request.executor is not None:
+        msg = f"--executor does not go with --from {provider}: nothing is compiled"
         raise UsageError(msg, hint="leave --executor out")
+    _check_release(book, release, provider)
     _check_acceleration(request, provider)
     _check_base_image(request, provider)
     _check_mirror(book, request.mirror, provider)
@@ -67,10 +71,24 @@ def resolve_selection(
         qemu_cpu=board.cpu.qemu,
         variants=_choose_variants(book, components, request.variants) if is_source else {},
         checkouts=_check_checkouts(components, request) if request.checkouts else {},
-        archives=_check_archives(release, request) if request.archives else {},
+        archives=_check_archives(release, request, provider) if request.archives else {},
         accelerate=request.accelerate,
         base_image=request.base_image,
     )
+
+
+def _check_release(book: RecipeBook, release: Release, provider: ProviderKind) -> None:
+    """Refuse a release that does not come in the way that was asked for.
+
+    Raises:
+        UsageError: Says which ways there are, and which releases come in this one.
+    """
+    if provider in release.providers:
+        return
+    msg = f"{release.name} does not come from {provider}"
+    names = [n for n in book.names("releases") if provider in book.release(n).providers]
+    hint = f"use --from {' or '.join(release.providers)}"
+    raise UsageError(msg, hint=f"{hint}, or --release {' or '.join(names)}" if names else hint)
 
 
 def _check_acceleration(request: Request, provider: ProviderKind) -> None:
@@ -79,9 +97,10 @@ def _check_acceleration(request: Request, provider: ProviderKind) -> None:
     Raises:
         UsageError: It would.
     """
-    way = "--from wheel" if provider is ProviderKind.WHEEL else f"--executor {request.executor}"
+    made = provider.is_ready_made
+    way = f"--from {provider}" if made else f"--executor {request.executor}"
     may_be_emulated = request.executor in (None, Executor.EMULATED, Executor.BUILDX)
-    if not request.accelerate and (provider is ProviderKind.WHEEL or not may_be_emulated):
+    if not request.accelerate and (made or not may_be_emulated):
         msg = f"--no-accelerate does not go with {way}"
         raise UsageError(msg, hint="leave it out: it is for --executor emulated and buildx")
 
@@ -105,7 +124,7 @@ def _check_base_image(request: Request, provider: ProviderKind) -> None:
     image = request.base_image
     if image is None:
         return
-    if provider is ProviderKind.WHEEL or request.executor in (None, Executor.NATIVE):
+    if provider.is_ready_made or request.executor in (None, Executor.NATIVE):
         msg = "--base-image is for builds in a system like the board's"
         raise UsageError(msg, hint="add --executor buildx (or emulated, or cross)")
     check_image_name("--base-image", image)
@@ -180,17 +199,20 @@ def _check_mirror(book: RecipeBook, name: str, provider: ProviderKind) -> None:
         raise UsageError(msg, hint=hint)
 
 
-def _check_archives(release: Release, request: Request) -> dict[str, OwnArchive]:
+def _check_archives(
+    release: Release, request: Request, provider: ProviderKind
+) -> dict[str, OwnArchive]:
     """Return the files of the user's that take the place of the release's archives.
 
     Raises:
         UsageError: The release has no archive of that name.
     """
+    known = [TREE] if provider is ProviderKind.ARCHIVE else list(release.archives)
     for name in request.archives:
-        if name not in release.archives:
-            msg = f'--archive: {release.name} takes no archive "{name}"'
-            msg += suggest(name, release.archives)
-            raise UsageError(msg, hint=f"it takes: {', '.join(release.archives) or 'none'}")
+        if name not in known:
+            msg = f'--archive: {release.name} from {provider} takes no archive "{name}"'
+            msg += suggest(name, known)
+            raise UsageError(msg, hint=f"it takes: {', '.join(known) or 'none'}")
     return dict(request.archives)
 
 
@@ -298,8 +320,8 @@ def requirements_of(book: RecipeBook, name: str, provider: ProviderKind) -> tupl
         raise UsageError(msg, hint=f"known: {', '.join(selectable(book))}")
     if not component.provides(provider):
         msg = f"{name} does not come from {provider}"
-        other = next((kind for kind in ProviderKind if component.provides(kind)), None)
-        raise UsageError(msg, hint=f"use --from {other}, or leave {name} out")
+        others = " or ".join(kind for kind in ProviderKind if component.provides(kind))
+        raise UsageError(msg, hint=f"use --from {others}, or leave {name} out")
     required: list[str] = []
     for part in lineage(book, component):
         for index, needed in enumerate(part.requires):

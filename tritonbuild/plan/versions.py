@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tritonbuild.errors import UsageError
 from tritonbuild.plan.named import check_tag, split_pair
+from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import suggest
 
 if TYPE_CHECKING:
@@ -78,7 +79,11 @@ def _find_release(book: RecipeBook, request: Request, switches: Switches) -> Rel
     if request.release is not None:
         msg = f"--version {wanted}: --release {named} is {release.triton_version}"
         raise UsageError(msg, hint="leave one of them out")
-    known = {book.release(name).triton_version: name for name in book.names("releases")}
+    known = {
+        book.release(name).triton_version: name
+        for name in book.names("releases")
+        if ProviderKind.SOURCE in book.release(name).providers
+    }
     if wanted in known:
         return book.release(known[wanted])
     if switches.container_version is None or switches.upstream_container_version is None:

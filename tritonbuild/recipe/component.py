@@ -1,4 +1,4 @@
-"""What a component's recipe may say: how it is built from source, or assembled from wheels."""
+"""What a component's recipe may say: how it is built from source, or comes ready-made."""
 
 from __future__ import annotations
 
@@ -220,6 +220,16 @@ class WheelPart(Strict):
     """Give the files their run bit (a wheel may have lost it)."""
 
 
+class ArchiveProvider(Strict):
+    """That a component is in the trees which releases have as archives."""
+
+    runtime_packages: dict[Name, dict[str, Package]] = {}
+    """For each operating system Python modules that the board needs where the archive does not
+    bring them in the component's folder, and the package of each."""
+    limits: tuple[str, ...] = ()
+    """What this provider cannot do; `plan` says so."""
+
+
 class Component(Recipe):
     """Something that gets built or fetched: the core, or a backend."""
 
@@ -236,6 +246,8 @@ class Component(Recipe):
     """How to build it from source."""
     wheel: WheelProvider | None = None
     """How to assemble it from wheels."""
+    archive: ArchiveProvider | None = None
+    """That it is in a release's ready-made tree, and what to know about it there."""
     artefacts: dict[ProviderKind, tuple[RelativePath, ...]] = {}
     """Files that the tree must hold afterwards, for each provider."""
 
@@ -243,7 +255,12 @@ class Component(Recipe):
         """Return whether the component can come from this provider."""
         if self.kind == "core-switch":
             return True
-        return (self.source if kind is ProviderKind.SOURCE else self.wheel) is not None
+        providers: dict[ProviderKind, Strict | None] = {
+            ProviderKind.SOURCE: self.source,
+            ProviderKind.WHEEL: self.wheel,
+            ProviderKind.ARCHIVE: self.archive,
+        }
+        return providers[kind] is not None
 
 
 WheelProvider.model_rebuild()

@@ -124,9 +124,15 @@ class ProviderKind(str, Enum):
 
     SOURCE = "source"
     WHEEL = "wheel"
+    ARCHIVE = "archive"
 
     def __str__(self) -> str:
         return self.value
+
+    @property
+    def is_ready_made(self) -> bool:
+        """Whether it comes compiled: no executor, no switches and no variants."""
+        return self is not ProviderKind.SOURCE
 
 
 class Strict(BaseModel):

@@ -94,6 +94,30 @@ class ArchivePin(Strict):
     """The file for each of Debian's architectures."""
 
 
+class ServerTree(Strict):
+    """A whole /opt/tritonserver that a release has as an archive, for one kind of system."""
+
+    platform: Name
+    """The system as the archive's name has it, such as `jetpack5.1` or `igpu`."""
+    summary: str
+    """What system that is, for people."""
+    license: str
+    """Its licence, as an SPDX expression where there is one."""
+    arch: Literal["arm64", "amd64"]
+    """Debian's name of the architecture."""
+    os: Annotated[tuple[Name, ...], Field(min_length=1)]
+    """Operating systems that it was built against, as their recipes are named, here or elsewhere."""
+    cuda: bool = False
+    """It is for boards with a CUDA GPU alone."""
+    url: ArchiveAddress
+    """Where it is; mirrors put other prefixes in its place."""
+    sha256: Sha256 | None = None
+    """Checksum; left out where no public one was found: then `lock` notes what came first."""
+    libraries: dict[str, Package] = {}
+    """Libraries that it takes from the board besides what every image has, and the package of
+    each."""
+
+
 class RepoTags(Strict):
     """git tags of the four repositories that every Triton build is made of."""
 
@@ -138,12 +162,16 @@ class Release(Recipe):
     """Tags of the repositories that CMake fetches by itself."""
     server_repository: GitAddress
     """git address of the server."""
-    pythons: Annotated[tuple[PythonVersion, ...], Field(min_length=1)]
+    providers: Annotated[tuple[ProviderKind, ...], Field(min_length=1)] = tuple(ProviderKind)
+    """Where components of this release may come from."""
+    pythons: tuple[PythonVersion, ...] = ()
     """Python minor versions for which the wheels hold a python backend stub."""
     wheels: dict[Name, WheelPin] = {}
     """The wheels that `--from wheel` takes, by distribution name."""
     archives: dict[Name, ArchivePin] = {}
     """Archives that source builds take ready-made, such as ONNX Runtime."""
+    trees: tuple[ServerTree, ...] = ()
+    """What `--from archive` takes: whole trees, one for each kind of system."""
 
 
 # --- boards and operating systems -----------------------------------------------------------

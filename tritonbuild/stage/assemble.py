@@ -1,4 +1,4 @@
-"""From wheels, or from what was built, to one /opt/tritonserver tree that can be moved."""
+"""From wheels, an archive, or what was built, to one /opt/tritonserver tree that can be moved."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tritonbuild.errors import AssembleError, HostError
+from tritonbuild.errors import AssembleError, HostError, SourceError
 from tritonbuild.paths import data_dir, make_dir, write_text
+from tritonbuild.sources.tarball import Tarball
 from tritonbuild.sources.wheel import WheelArchive
 from tritonbuild.stage.runpath import set_run_paths
 
@@ -107,6 +108,100 @@ def assemble_tree(
         for archive in archives.values():
             archive.close()
     return assembly.origins
+
+
+# What no server is without.
+_SERVER = "bin/tritonserver"
+
+
+def unpack_tree(
+    archive: Path,
+    parts: Sequence[Mapping[str, Any]],
+    *,
+    triton_version: str,
+    stage_dir: Path,
+    patchelf: Path,
+) -> dict[str, str]:
+    """Unpack a ready-made tree in place of the one that was there, whatever its folder is called.
+
+    Args:
+        archive: A tar archive.
+        parts: `parts` of the plan's assemble step: the artefacts of each component.
+        triton_version: The version that it must be of, where its TRITON_VERSION says one.
+        stage_dir: The stage; the tree is `opt/tritonserver` in it.
+        patchelf: The patchelf program.
+
+    Returns:
+        Where each file came from, by its path in the tree.
+
+    Raises:
+        SourceError: The archive is damaged, hostile, holds no server, or one of another version.
+        AssembleError: An artefact of a component is missing.
+        HostError: There is no room.
+    """
+    tarball = Tarball(archive)
+    try:
+        places = _find_places(tarball)
+        _check_version(tarball, places, triton_version)
+        with _new_tree(stage_dir, tarball.size) as assembly:
+            for name in tarball.names:
+                _unpack(tarball, name, places, assembly)
+            if "TRITON_VERSION" not in assembly.origins:
+                path = assembly.claim("TRITON_VERSION", "release")
+                write_text(path, triton_version + "\n")
+            set_run_paths(assembly.tree, patchelf)
+            _check_artefacts(assembly, parts)
+    finally:
+        tarball.close()
+    return assembly.origins
+
+
+def _find_places(tarball: Tarball) -> dict[str, str]:
+    """Return where in the tree each member goes.
+
+    The folder around `bin` is the tree. What lies beside that folder (clients, say) comes along.
+
+    Raises:
+        SourceError: There is no server in the archive.
+    """
+    servers = [name for name in tarball.names if f"/{name}".endswith(f"/{_SERVER}")]
+    if not servers:
+        tops = sorted({name.split("/")[0] for name in tarball.names})
+        shown = ", ".join(tops[:8]) + (", ..." if len(tops) > 8 else "")
+        msg = f"{tarball.path.name} holds no {_SERVER}, only {shown or 'nothing'}"
+        hint = "an archive of the server is wanted, not one of its sources or clients"
+        raise SourceError(msg, hint=hint)
+    inner = min(servers, key=lambda name: name.count("/")).removesuffix(_SERVER)
+    outer = inner.rstrip("/").rpartition("/")[0]
+    around = f"{outer}/" if outer else ""
+    return {
+        name: name.removeprefix(inner if name.startswith(inner) else around)
+        for name in tarball.names
+    }
+
+
+def _check_version(tarball: Tarball, places: Mapping[str, str], wanted: str) -> None:
+    for name, place in places.items():
+        if place == "TRITON_VERSION":
+            found = tarball.read_text(name).strip()
+            if found != wanted:
+                msg = f"{tarball.path.name} is Triton {found!r}, not {wanted}"
+                raise SourceError(msg, hint="take the archive of the release, or another --release")
+
+
+def _unpack(tarball: Tarball, name: str, places: Mapping[str, str], assembly: Assembly) -> None:
+    target = places[name]
+    path = assembly.claim(target, tarball.path.name)
+    link, twin = tarball.link_of(name), tarball.twin_of(name)
+    if link is not None:
+        path.symlink_to(link)
+        return
+    if twin is not None:
+        shutil.copyfile(assembly.tree / places[twin], path)
+    else:
+        tarball.extract(name, path)
+    # Of other rights nothing is kept: some archives have libraries that only their owner may read.
+    path.chmod(0o755 if tarball.is_executable(name) or target == _SERVER else 0o644)
 
 
 def merge_trees(
