@@ -23,7 +23,8 @@ from tritonbuild.errors import SmokeTestError
 from tritonbuild.executors.place import find_place
 from tritonbuild.paths import Workspace, cache_dir
 from tritonbuild.smoke.client import HEADER_LENGTH, Client, Tensor, encode_binary
-from tritonbuild.smoke.server import LOOPBACK, TARGET_DIR, InSandbox, run_server
+from tritonbuild.smoke.here import InSandbox
+from tritonbuild.smoke.server import LOOPBACK, TARGET_DIR, run_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

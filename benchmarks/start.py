@@ -15,8 +15,9 @@ from tritonbuild.executors.place import find_place
 from tritonbuild.paths import Workspace
 from tritonbuild.plan.model import Plan, read_plan
 from tritonbuild.smoke.client import Client, Tensor
+from tritonbuild.smoke.here import InSandbox
 from tritonbuild.smoke.models import MODELS, compute_affine, write_models
-from tritonbuild.smoke.server import InSandbox, run_server
+from tritonbuild.smoke.server import run_server
 
 if TYPE_CHECKING:
     from figures import Options

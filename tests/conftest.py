@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -17,7 +19,8 @@ from tritonbuild.plan.model import read_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[1]
 
 # Downloads and roots are found by their checksums, so tests may share them with the user.
 _KEPT = ("TRITONBUILD_CACHE_DIR",)
@@ -127,6 +130,22 @@ def run_cli(tmp_path: Path) -> Callable[..., Outcome]:
 def session_cli() -> Callable[..., Outcome]:
     """Return `run_tritonbuild` for fixtures that live as long as the session; `cwd` is needed."""
     return run_tritonbuild
+
+
+@pytest.fixture(scope="session")
+def feature_table() -> dict[str, dict[str, str]]:
+    """What docs/features.md says of each check: its result by release, `pass` or `skip: why`."""
+    text = (REPOSITORY / "docs" / "features.md").read_text(encoding="utf-8")
+    first, *_ = re.findall(r"^(?:\|.*\n)+", text, re.MULTILINE)
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in first.splitlines()
+    ]
+    releases = [title.removesuffix(" wheel") for title in head[3:]]
+    return {
+        check: dict(zip(releases, row[3:], strict=True))
+        for row in rows
+        for check in re.findall(r"`([a-z-]+)`", row[2])
+    }
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ How a block is taken is said by its language and, where needed, by a comment on 
 - `<!-- test: needs build -->`: run in the folder where this run of the tests has built orangepi5b from
   wheels.
 - `<!-- test: exits with N -->`: it must.
+- `<!-- test: quickstart -->`: run by tests/integration/test_quickstart.py.
 - `<!-- test: untried -->`: cannot be run here (a board is needed, or it would run these tests).
 - other languages (text, or none) show something that is not run.
 """
@@ -31,6 +32,8 @@ from tritonbuild.paths import ENVIRONMENT
 from tritonbuild.recipe.load import RecipeBook, load_file, load_patch
 from tritonbuild.recipe.model import RECIPE_KINDS
 from tritonbuild.recipe.patch import Patch
+from tritonbuild.smoke.checks import CHECKS
+from tritonbuild.smoke.models import MODELS
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -38,8 +41,9 @@ FENCE = re.compile(
     r"^(?:<!-- test: (?P<mark>[^>]*?) -->\n+)?```(?P<language>\w*)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-MARKS = re.compile(r"needs build|untried|exits with \d+|")
+MARKS = re.compile(r"needs build|quickstart|untried|exits with \d+|")
 RUN = ("sh", "console")
+NOT_RUN = ("untried", "quickstart")
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def read_blocks() -> list[Block]:
 
 
 BLOCKS = read_blocks()
-COMMANDS = [block for block in BLOCKS if block.language in RUN and block.mark != "untried"]
+COMMANDS = [block for block in BLOCKS if block.language in RUN and block.mark not in NOT_RUN]
 YAML = [block for block in BLOCKS if block.language in {"yaml", "yml"}]
 
 
@@ -290,6 +294,20 @@ def test_words_that_troubleshooting_quotes_are_in_the_code():
             piece = piece.strip(" ;?,")  # noqa: PLW2901
             if len(piece) > 3:
                 assert piece in joined, f"nothing prints {piece!r} ({words})"
+
+
+def test_every_check_is_documented(feature_table):
+    """Features have a row with their checks; what each check proves is in smoke.md."""
+    names = {check.name for check in CHECKS}
+    assert set(feature_table) <= names | {"rknn"}
+    rest = {"ready", "server-metadata", "model-metadata", "still-ready", "stop"}
+    refusals = {name for name in names if name.startswith("refuse-")}
+    assert names - set(feature_table) == rest | refusals
+    text = (REPOSITORY / "docs/smoke.md").read_text(encoding="utf-8")
+    for name in names - refusals - {name for name in names if name.startswith("load-")}:
+        assert f"`{name}`" in text, f"docs/smoke.md lacks {name}"
+    for name in MODELS:
+        assert f"`{name}`" in text, f"docs/smoke.md lacks the model {name}"
 
 
 def test_links_lead_somewhere():

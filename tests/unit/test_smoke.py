@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import signal
 import threading
+from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ import pytest
 from tritonbuild.errors import HostError, SmokeTestError, UsageError
 from tritonbuild.paths import data_dir
 from tritonbuild.smoke.checks import CHECKS
-from tritonbuild.smoke.client import Client, Tensor, encode_binary
+from tritonbuild.smoke.client import AnswerError, Client, Tensor, encode_binary
 from tritonbuild.smoke.metrics import parse_metrics
 from tritonbuild.smoke.models import BIAS, MODELS, WEIGHTS, compute_affine, write_models
 from tritonbuild.smoke.run import SmokeReport, read_subject
@@ -61,13 +63,18 @@ def test_expected_numbers_are_the_onnx_models(make_affine):
         pytest.param(("core",), set(), id="core"),
         pytest.param(
             ("core", "python"),
-            {"add_sub", "normalize", "batched", "instances", "broken"},
+            {
+                "add_sub", "normalize", "batched", "instances", "broken", "bls", "running_sum",
+                "cached", "countdown",
+            },
             id="python",
         ),
         pytest.param(("core", "onnxruntime"), {"affine", "affine_auto"}, id="onnxruntime"),
-        pytest.param(("core", "ensemble", "python", "onnxruntime"), set(MODELS), id="all"),
+        pytest.param(
+            ("core", "ensemble", "python", "onnxruntime", "checksum"), set(MODELS), id="all"
+        ),
     ],
-)
+)  # fmt: skip
 def test_repository_holds_what_the_components_can_serve(tmp_path, components, expected):
     folder = tmp_path / "models"
     (folder / "stale").mkdir(parents=True)
@@ -77,6 +84,13 @@ def test_repository_holds_what_the_components_can_serve(tmp_path, components, ex
         assert (model / "config.pbtxt").is_file()
         assert (model / "1").is_dir()
         assert (model / "1" / "model.onnx").exists() == MODELS[model.name].onnx
+
+
+def test_checksum_in_a_config_is_that_of_one_model_and_not_of_the_other():
+    models = data_dir("templates") / "smoke" / "models"
+    for name, fits in (("sealed", True), ("tampered", False)):
+        digest = hashlib.md5((models / name / "1" / "model.py").read_bytes()).hexdigest()
+        assert (digest in (models / name / "config.pbtxt").read_text()) is fits, name
 
 
 def test_unwritable_repository_is_a_host_error(tmp_path):
@@ -212,6 +226,58 @@ def test_grpc_is_skipped_with_a_hint_where_the_extra_is_missing(monkeypatch):
     result = run_check(check, trial)
     assert result.status == "skip"
     assert "pip install 'tritonclient[grpc]'" in result.detail
+
+
+# --- what a server lacks ----------------------------------------------------------------------
+
+
+class Lacking:
+    """A server that lists one extension, and answers nothing else."""
+
+    url = "http://127.0.0.1:1"
+
+    def get_json(self, _path):
+        return {"extensions": ["statistics"]}
+
+
+def make_failed_load(message):
+    load = Future()
+    load.set_exception(AnswerError(message, 400))
+    return load
+
+
+@pytest.mark.parametrize("name", ["sequence", "shared-memory", "trace", "classification"])
+def test_extension_that_is_not_listed_is_a_reason_to_skip(name):
+    check = next(check for check in CHECKS if check.name == name)
+    result = run_check(check, Trial(SimpleNamespace(), Lacking(), None))
+    assert result.status == "skip"
+    assert "does not list the extension" in result.detail
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        pytest.param('"ModelConfig" has no field named "response_cache"', "skip", id="field"),
+        pytest.param("this python backend cannot ask other models", "skip", id="function"),
+        pytest.param("ValueError: a mistake of the model's", "fail", id="mistake"),
+    ],
+)
+def test_model_that_the_server_does_not_know_is_a_reason_to_skip(message, status):
+    check = next(check for check in CHECKS if check.name == "response-cache")
+    trial = Trial(SimpleNamespace(has_cache=True), Lacking(), None)
+    trial.loads["cached"] = make_failed_load(message)
+    result = run_check(check, trial)
+    assert (result.status, message in result.detail) == (status, True)
+
+
+def test_server_whose_memory_cannot_be_reached_is_a_reason_to_skip():
+    check = next(check for check in CHECKS if check.name == "shared-memory")
+    server = SimpleNamespace(find_shared_memory=lambda: None)
+    trial = Trial(server, Lacking(), None)
+    trial.client.get_json = lambda _path: {"extensions": ["system_shared_memory"]}
+    result = run_check(check, trial)
+    assert result.status == "skip"
+    assert "/dev/shm" in result.detail
 
 
 # --- metrics ----------------------------------------------------------------------------------

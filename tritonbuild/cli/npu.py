@@ -167,8 +167,8 @@ def _open_places(
     """Return the machine with the NPU, and where the demo and servers are started on it."""
     from tritonbuild.cli.smoke import find_sandbox, open_board
     from tritonbuild.hosts.here import Here
+    from tritonbuild.smoke.here import InSandbox
     from tritonbuild.smoke.rknn.place import InPlace, OnHost
-    from tritonbuild.smoke.server import InSandbox
 
     if options.host:
         board = stack.enter_context(open_board(options.host, options.to, ws))

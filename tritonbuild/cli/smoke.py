@@ -91,8 +91,8 @@ def _smoke_server(
     from tritonbuild.console import terminal
     from tritonbuild.engine.lock import hold
     from tritonbuild.errors import UsageError
+    from tritonbuild.smoke.here import InSandbox
     from tritonbuild.smoke.run import run_smoke
-    from tritonbuild.smoke.server import InSandbox
 
     ws, plan = open_workspace(work_dir)
     if not ws.manifest_path.is_file():

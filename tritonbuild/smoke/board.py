@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import time
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from tritonbuild import proc
 from tritonbuild.errors import HostError, UsageError
-from tritonbuild.paths import data_dir
+from tritonbuild.paths import data_dir, write_text
 from tritonbuild.smoke.server import Ports, Route, pick_ports
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ _MAKE_FOLDER = (
     'echo "$folder"; cat >/dev/null; rm -rf "$folder"'
 )
 _FOLDER_TIMEOUT = 30.0
+# More than the limit that such a program has of its own.
+_BESIDE_TIMEOUT = 150.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class OnBoard:
             raise UsageError(msg, hint=f"run `tritonbuild deploy {self.host.name}` first")
 
     @contextlib.contextmanager
-    def open(self, tree: Path, models: Path) -> Iterator[Opened]:  # noqa: ARG002
+    def open(self, tree: Path, models: Path, logs: Path) -> Iterator[Opened]:  # noqa: ARG002
         """Send the models to a temporary folder; the tree is there."""
         with open_folder(self.host) as folder:
             self.host.send(models, folder / "models")
@@ -84,6 +88,8 @@ class _OpenedBoard:
     tree: str
     models: str
     prefix: tuple[str, ...]
+    # It could be written there, and not be read from here.
+    trace = None
 
     def pick_ports(self, http_port: int | None) -> Route:
         here = pick_ports(http_port)
@@ -103,6 +109,13 @@ class _OpenedBoard:
                 stack.enter_context(self.host.forward(here, there))
             yield _Held(stack.enter_context(self.host.hold(command, log=log)))
 
+    def run(self, argv: Sequence[str], log: Path) -> proc.Result:
+        began = time.monotonic()
+        answer = self.host.run([*self.prefix, *argv], timeout=_BESIDE_TIMEOUT)
+        output = answer.output + answer.errors
+        write_text(log, output)
+        return proc.Result(answer.returncode, output, time.monotonic() - began)
+
 
 @dataclass(frozen=True)
 class _Held:
@@ -115,6 +128,9 @@ class _Held:
 
     def ask_to_end(self) -> None:
         self.session.release()
+
+    def find_folder(self, inside: str) -> Path | None:  # noqa: ARG002
+        return None
 
 
 def find_used_ports(table: str) -> set[int]:

@@ -7,18 +7,20 @@ extension_binary_data.md are the protocol.
 from __future__ import annotations
 
 import json
+import queue
 import struct
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import requests
+    from tritonclient.grpc import InferResult
 
 # Emulated models take their time; a server that hangs must not hang us.
-_ANSWER_TIMEOUT = 60
+_ANSWER_TIMEOUT = 120
 
 Json = Any
 
@@ -101,17 +103,51 @@ class Client:
         """
         return parse_answer(self.get(path))
 
-    def infer(self, model: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def post_json(self, path: str, body: Json) -> Json:
+        """POST JSON and return the answer's.
+
+        Raises:
+            AnswerError: The status is not 200 or there is no JSON.
+        """
+        return parse_answer(self.post(path, json.dumps(body).encode(), JSON_TYPE))
+
+    def ask(self, model: str, body: Json) -> Json:
+        """Ask a model with a request in the protocol's JSON and return the answer.
+
+        Raises:
+            AnswerError: It did not answer.
+        """
+        answer = self.post_json(f"/v2/models/{model}/infer", body)
+        self.count(model)
+        return answer
+
+    @staticmethod
+    def encode(inputs: Mapping[str, Tensor], parameters: Mapping[str, Json] | None = None) -> bytes:
+        """Return a request as JSON.
+
+        Args:
+            inputs: The tensors.
+            parameters: Parameters of the request, such as `sequence_id`.
+        """
+        return json.dumps(_make_body(inputs, parameters)).encode()
+
+    def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, Tensor],
+        parameters: Mapping[str, Json] | None = None,
+    ) -> dict[str, Tensor]:
         """Ask a model with JSON and return its outputs by name.
+
+        Args:
+            model: The model.
+            inputs: The tensors.
+            parameters: Parameters of the request, such as `sequence_id`.
 
         Raises:
             AnswerError: It did not answer with outputs.
         """
-        body = {"inputs": [tensor.to_json(name) for name, tensor in inputs.items()]}
-        answer = parse_answer(
-            self.post(f"/v2/models/{model}/infer", json.dumps(body).encode(), JSON_TYPE)
-        )
-        self.count(model)
+        answer = self.ask(model, _make_body(inputs, parameters))
         return {
             output["name"]: Tensor(
                 output["datatype"], tuple(output["shape"]), tuple(output.get("data", ()))
@@ -175,6 +211,13 @@ HEADER_LENGTH = "Inference-Header-Content-Length"
 JSON_TYPE = {"Content-Type": "application/json"}
 
 
+def _make_body(
+    inputs: Mapping[str, Tensor], parameters: Mapping[str, Json] | None
+) -> dict[str, Json]:
+    body: dict[str, Json] = {"inputs": [tensor.to_json(name) for name, tensor in inputs.items()]}
+    return {**body, "parameters": dict(parameters)} if parameters else body
+
+
 def parse_answer(response: requests.Response) -> Json:
     """Return an answer's JSON (None for an empty body).
 
@@ -206,6 +249,12 @@ def encode_binary(inputs: Mapping[str, Tensor]) -> tuple[bytes, bytes]:
     return json.dumps(header).encode(), b"".join(parts)
 
 
+def decode_tensor(datatype: str, data: bytes) -> tuple[Any, ...]:
+    """Return the flat values of a tensor in the binary extension's form."""
+    letter = _FORMATS[datatype]
+    return struct.unpack(f"<{len(data) // struct.calcsize(letter)}{letter}", data)
+
+
 def _decode_binary(response: requests.Response) -> dict[str, Tensor]:
     length = int(response.headers.get(HEADER_LENGTH, "0"))
     if not 0 < length <= len(response.content):
@@ -216,9 +265,7 @@ def _decode_binary(response: requests.Response) -> dict[str, Tensor]:
     outputs = {}
     for output in header["outputs"]:
         size = output["parameters"]["binary_data_size"]
-        letter = _FORMATS[output["datatype"]]
-        data = struct.unpack(f"<{size // struct.calcsize(letter)}{letter}",
-                             response.content[at : at + size])  # fmt: skip
+        data = decode_tensor(output["datatype"], response.content[at : at + size])
         at += size
         outputs[output["name"]] = Tensor(output["datatype"], tuple(output["shape"]), data)
     return outputs
@@ -246,8 +293,34 @@ class GrpcClient:
         Raises:
             AnswerError: It did not answer with outputs.
         """
+        from tritonclient.utils import InferenceServerException
+
+        asked = self._encode(inputs)
+        try:
+            result = self._client.infer(model, asked, client_timeout=_ANSWER_TIMEOUT)
+        except InferenceServerException as err:
+            raise AnswerError(str(err)) from err
+        return _decode_result(result)
+
+    def stream(self, model: str, inputs: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Ask a model once over a stream and return the outputs of each of its answers.
+
+        Raises:
+            AnswerError: An answer is an error, or the last one does not come.
+        """
+        answers: queue.Queue[tuple[Any, Exception | None]] = queue.Queue()
+        self._client.start_stream(lambda result, error: answers.put((result, error)))
+        try:
+            self._client.async_stream_infer(
+                model, self._encode(inputs), enable_empty_final_response=True
+            )
+            return list(_read_stream(answers))
+        finally:
+            self._client.stop_stream(cancel_requests=True)
+
+    def _encode(self, inputs: Mapping[str, Tensor]) -> list[Any]:
         import numpy as np
-        from tritonclient.utils import InferenceServerException, triton_to_np_dtype
+        from tritonclient.utils import triton_to_np_dtype
 
         asked = []
         for name, tensor in inputs.items():
@@ -255,15 +328,7 @@ class GrpcClient:
             dtype = triton_to_np_dtype(tensor.datatype)
             entry.set_data_from_numpy(np.array(tensor.data, dtype=dtype).reshape(tensor.shape))
             asked.append(entry)
-        try:
-            result = self._client.infer(model, asked, client_timeout=_ANSWER_TIMEOUT)
-        except InferenceServerException as err:
-            raise AnswerError(str(err)) from err
-        outputs = {}
-        for output in result.get_response().outputs:
-            values: Sequence[Any] = result.as_numpy(output.name).reshape(-1).tolist()
-            outputs[output.name] = Tensor(output.datatype, tuple(output.shape), tuple(values))
-        return outputs
+        return asked
 
     def get_version(self) -> str:
         """Return the server's version.
@@ -282,3 +347,30 @@ class GrpcClient:
     def close(self) -> None:
         """Close the connection."""
         self._client.close()
+
+
+def _read_stream(
+    answers: queue.Queue[tuple[Any, Exception | None]],
+) -> Iterator[dict[str, Tensor]]:
+    """Yield the outputs of each answer until the one that says that it is the last."""
+    while True:
+        try:
+            result, error = answers.get(timeout=_ANSWER_TIMEOUT)
+        except queue.Empty:
+            msg = f"no last answer within {_ANSWER_TIMEOUT} s"
+            raise AnswerError(msg) from None
+        if error is not None:
+            raise AnswerError(str(error)) from error
+        response = result.get_response()
+        if response.outputs:
+            yield _decode_result(result)
+        if response.parameters["triton_final_response"].bool_param:
+            return
+
+
+def _decode_result(result: InferResult) -> dict[str, Tensor]:
+    outputs = {}
+    for output in result.get_response().outputs:
+        values: Sequence[Any] = result.as_numpy(output.name).reshape(-1).tolist()
+        outputs[output.name] = Tensor(output.datatype, tuple(output.shape), tuple(values))
+    return outputs

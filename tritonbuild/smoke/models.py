@@ -42,6 +42,12 @@ MODELS = {
         Model("batched", ("python",)),
         Model("instances", ("python",)),
         Model("broken", ("python",)),
+        Model("bls", ("python",)),
+        Model("running_sum", ("python",)),
+        Model("cached", ("python",)),
+        Model("countdown", ("python",)),
+        Model("sealed", ("python", "checksum")),
+        Model("tampered", ("python", "checksum")),
     )
 }
 

@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tritonbuild import proc
 from tritonbuild.console import terminal
 from tritonbuild.errors import SmokeTestError, UsageError
 from tritonbuild.paths import write_text
 from tritonbuild.plan.model import Plan
 from tritonbuild.smoke.checks import CHECKS
+from tritonbuild.smoke.checks.in_process import start_in_process
 from tritonbuild.smoke.client import AnswerError, Client
 from tritonbuild.smoke.models import MODELS, find_missing, write_models
 from tritonbuild.smoke.server import Server, run_server, tail_log
@@ -33,7 +35,7 @@ DEFAULT_TIMEOUT = 120.0
 _DEATH_SECONDS = 3.0
 
 # Components that the checks cover, or that need no check of their own.
-_COVERED = ("core", "backend", "python", "onnxruntime", "ensemble")
+_COVERED = ("core", "backend", "python", "onnxruntime", "ensemble", "checksum", "local")
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,10 @@ def run_smoke(
                 _run_checks(trial, subject, pool, results)
         except SmokeTestError as err:
             results += _explain_no_start(err, time.monotonic() - started)
+        except BaseException:
+            with proc.stopped():  # Ctrl-C: what waits for its turn in the pool is not begun
+                pool.shutdown(cancel_futures=True)
+            raise
     report = _make_report(results, trial, log, time.monotonic() - started)
     write_text(ws.root / "smoke.json", report.to_json())
     return report
@@ -199,10 +205,11 @@ def _run_checks(
     death: str | None = None
     try:
         for check in CHECKS:
-            if check.name.startswith("load-") and not trial.loads:
+            if check.name.startswith("load-") and trial.c_api is None:
                 # Not before: while a model loads, the server lets other requests on the same
                 # thread wait, and the first answer should not.
                 _start_loads(trial, subject, pool)
+                trial.c_api = pool.submit(start_in_process, trial)
             terminal.progress(f"smoke: {check.name}")
             result = _skip_or_fail(check, subject, unloaded, death) or run_check(check, trial)
             if result.status == "fail" and check.name.startswith("load-"):
@@ -223,9 +230,24 @@ def _run_checks(
     ]
 
 
+# In this order, while checks run; an ensemble brings its own models. Those whose checks send several
+# requests at once come last.
+_LOADED_LATER = (
+    "affine_auto",
+    "pipeline",
+    "broken",
+    "bls",
+    "running_sum",
+    "cached",
+    "countdown",
+    "batched",
+    "instances",
+)
+
+
 def _start_loads(trial: Trial, subject: Subject, pool: ThreadPoolExecutor) -> None:
-    """Start loading what was not loaded at the start; an ensemble brings its own models."""
-    for name in ("affine_auto", "pipeline", "batched", "instances", "broken"):
+    """Start loading what was not loaded at the start."""
+    for name in _LOADED_LATER:
         if not find_missing([name], subject.components):
             trial.loads[name] = pool.submit(trial.client.load, name)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import shutil
 import signal
 import socket
 import time
@@ -13,31 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from tritonbuild import proc
-from tritonbuild.errors import HostError, SmokeTestError, UsageError
-from tritonbuild.executors.sandbox import check_sandbox
+from tritonbuild.errors import HostError, SmokeTestError
 from tritonbuild.paths import make_dir
 
 if TYPE_CHECKING:
-    import subprocess  # noqa: TID251  # for the name of a type only
     from collections.abc import Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from tritonbuild.executors.sandbox import Sandbox
+    from tritonbuild import proc
+
 
 LOOPBACK = "127.0.0.1"
 TARGET_DIR = PurePosixPath("/opt/tritonserver")
 TARGET_MODELS = PurePosixPath("/models")
+
+# A program beside the server that hangs must not hang us.
+_BESIDE_SECONDS = 120
+_PATHS = re.compile(r"\{(?:tree|models)\}")
 
 # A free port may be taken by someone else before the server binds it; then others are tried.
 _PORT_TRIES = 3
 _POLL_SECONDS = 0.1
 # tritonserver lets requests that it works on finish before it exits.
 _EXIT_TIMEOUT = 10
-
-SHARED_MEMORY_DIR = Path("/dev/shm")
-# triton_python_backend_shm_region_0, triton_onnxruntime_backend_shm_region_0, ...
-_REGIONS = "triton_*_backend_shm_region_*"
 
 # As the server says it: "failed to start HTTP service: Unavailable - Socket '127.0.0.1:8000'
 # already in use", for gRPC and metrics likewise.
@@ -75,6 +71,9 @@ class Process(Protocol):
     def ask_to_end(self) -> None:
         """Tell the server itself to end in order."""
 
+    def find_folder(self, inside: str) -> Path | None:
+        """Return a folder of the server's, as it is seen from here; None where it cannot be."""
+
 
 class Opened(Protocol):
     """A place with a tree and a model repository in it."""
@@ -86,6 +85,10 @@ class Opened(Protocol):
     @property
     def models(self) -> str:
         """Where the models are there."""
+
+    @property
+    def trace(self) -> PurePosixPath | None:
+        """What the names of trace files begin with there; None where they could not be read."""
 
     def pick_ports(self, http_port: int | None) -> Route:
         """Return ports that are free now.
@@ -99,6 +102,9 @@ class Opened(Protocol):
     ) -> AbstractContextManager[Process]:
         """Run a server for the length of a block, what it says in `log`."""
 
+    def run(self, argv: Sequence[str], log: Path) -> proc.Result:
+        """Run another program there to its end, what it says in `log`; it is not judged."""
+
 
 class Place(Protocol):
     """Where servers are started: in a sandbox here (`InSandbox`), or on a board."""
@@ -111,8 +117,13 @@ class Place(Protocol):
             HostError: Its programs do not run there.
         """
 
-    def open(self, tree: Path, models: Path) -> AbstractContextManager[Opened]:
+    def open(self, tree: Path, models: Path, logs: Path) -> AbstractContextManager[Opened]:
         """Bring a tree and a model repository there, for a block; what servers leave goes with it.
+
+        Args:
+            tree: The tree.
+            models: The model repository.
+            logs: Folder of the logs.
 
         Raises:
             HostError: They cannot be brought, or another server is in the way.
@@ -127,13 +138,17 @@ class Server:
         log: Everything that it says.
         started: `time.monotonic()` of its start.
         ready_seconds: Time from there until it was ready.
+        has_cache: Whether it was started with a response cache.
     """
 
     ports: Ports
     log: Path
     started: float
     ready_seconds: float
+    has_cache: bool
     _process: Process
+    _opened: Opened
+    _is_traced: bool
 
     @property
     def http_url(self) -> str:
@@ -171,6 +186,39 @@ class Server:
             time.sleep(_POLL_SECONDS)
         return self._process.poll()
 
+    def wait(self) -> str:
+        """Wait until the server ends by itself; return how."""
+        while (code := self._process.poll()) is None:
+            time.sleep(_POLL_SECONDS)
+        return describe_exit(code)
+
+    def find_shared_memory(self) -> Path | None:
+        """Return the server's own /dev/shm as it is seen from here; None where it cannot be."""
+        return self._process.find_folder("/dev/shm")
+
+    def find_trace(self) -> Path | None:
+        """Return what the names of trace files begin with, as seen from here.
+
+        None where the server writes none, or where its folders cannot be seen.
+        """
+        trace = self._opened.trace
+        if trace is None or not self._is_traced:
+            return None
+        folder = self._process.find_folder(str(trace.parent))
+        return folder / trace.name if folder else None
+
+    def run_beside(self, argv: Sequence[str], log: str) -> proc.Result:
+        """Run another program where the server's tree and models are, and return how it ended.
+
+        Args:
+            argv: Program and arguments; {tree} and {models} stand for the paths there.
+            log: Name of the log beside the server's own.
+        """
+        paths = {"{tree}": self._opened.tree, "{models}": self._opened.models}
+        limited = ["timeout", "--signal=KILL", str(_BESIDE_SECONDS), *argv]
+        filled = [_PATHS.sub(lambda found: paths[found[0]], word) for word in limited]
+        return self._opened.run(filled, self.log.with_name(log))
+
 
 def describe_exit(code: int) -> str:
     """Return an exit code in words; a sandbox reports signal N as 128 + N."""
@@ -186,10 +234,11 @@ def run_server(
     tritonserver_dir: Path,
     models_dir: Path,
     *,
-    load: Sequence[str],
+    load: Sequence[str] | None,
     log: Path,
     timeout: float,
     http_port: int | None = None,
+    ports: Ports | None = None,
     without: Collection[str] = (),
 ) -> Iterator[Server]:
     """Run a server for the length of the block; it is stopped in whatever way the block ends.
@@ -198,41 +247,70 @@ def run_server(
         place: Where it is started.
         tritonserver_dir: The assembled tree.
         models_dir: The model repository.
-        load: Models to load before it counts as ready.
+        load: Models to load before it counts as ready; None loads all, each of which must do.
         log: File for what it says.
         timeout: Seconds that it may take until it is ready.
         http_port: Port for HTTP; a free one where it is None.
+        ports: The three ports, to be had as they are; free ones where it is None.
         without: `grpc` or `metrics` where the server was built without it: it then refuses the
             options.
 
     Raises:
         SmokeTestError: It died while starting or was not ready in time.
-        HostError: `http_port` is taken, or there are no free ports; or see `Place.open`.
+        HostError: A port that was asked for is taken, or there are no free ones; or see
+            `Place.open`.
     """
     make_dir(log.parent)
     with contextlib.ExitStack() as stack:
-        opened = stack.enter_context(place.open(tritonserver_dir, models_dir))
+        opened = stack.enter_context(place.open(tritonserver_dir, models_dir, log.parent))
+        options = _list_options(tritonserver_dir, opened)
         for attempt in range(_PORT_TRIES):
-            route = opened.pick_ports(http_port)
-            argv = _server_argv(opened.tree, opened.models, route.there, load, without)
+            route = Route(ports, ports) if ports else opened.pick_ports(http_port)
+            argv = _server_argv(opened, options, route.there, load, without)
             try:
                 server = _start(stack, opened, argv, route, log, timeout)
                 break
-            except _PortTakenError:
+            except _PortTakenError as err:
+                if ports:
+                    raise _port_error(err.port, "it is taken") from None
                 if attempt == _PORT_TRIES - 1:
                     msg = f"free ports were taken by others {_PORT_TRIES} times in a row"
                     raise HostError(msg, hint="try again, or choose one with --http-port") from None
         yield server  # type: ignore[possibly-undefined]  # the loop's last round breaks or raises
 
 
+# Only models that ask for it use the cache; nothing is traced before the level is raised.
+_CACHE = "--cache-config=local,size=1048576"
+
+
+def _list_options(tritonserver_dir: Path, opened: Opened) -> list[str]:
+    """Return options of a tree's server: with a cache and traces, where it can have them."""
+    tree = opened.tree
+    # A server that was built without a feature refuses the feature's options, and `--help` takes
+    # a second under QEMU: so they are looked up where the program has them.
+    program = (tritonserver_dir / "bin" / "tritonserver").read_bytes()
+    options = [f"--backend-directory={tree}/backends", f"--cache-directory={tree}/caches"]
+    if (tritonserver_dir / "repoagents").is_dir():
+        options.append(f"--repoagent-directory={tree}/repoagents")
+    if b"cache-config" in program and (tritonserver_dir / "caches" / "local").is_dir():
+        options.append(_CACHE)
+    if b"trace-config" in program and opened.trace:
+        options.append(f"--trace-config=triton,file={opened.trace}")
+    return options
+
+
 def _server_argv(
-    tree: str, models: str, ports: Ports, load: Sequence[str], without: Collection[str]
+    opened: Opened,
+    options: Sequence[str],
+    ports: Ports,
+    load: Sequence[str] | None,
+    without: Collection[str],
 ) -> list[str]:
-    argv = [f"{tree}/bin/tritonserver", f"--model-repository={models}"]
-    argv += [f"--backend-directory={tree}/backends", f"--cache-directory={tree}/caches"]
-    argv += ["--model-control-mode=explicit", *(f"--load-model={name}" for name in load)]
-    # A model that cannot be loaded is a finding about that model; the others are still asked.
-    argv += ["--exit-on-error=false", "--strict-readiness=false"]
+    argv = [f"{opened.tree}/bin/tritonserver", f"--model-repository={opened.models}", *options]
+    if load is not None:
+        argv += ["--model-control-mode=explicit", *(f"--load-model={name}" for name in load)]
+        # A model that cannot be loaded is a finding about that model; the others are still asked.
+        argv += ["--exit-on-error=false", "--strict-readiness=false"]
     argv += [f"--exit-timeout-secs={_EXIT_TIMEOUT}"]
     for name, port in (("http", ports.http), ("grpc", ports.grpc), ("metrics", ports.metrics)):
         if name not in without:
@@ -270,6 +348,10 @@ def _port_error(port: int, why: str) -> HostError:
 class _PortTakenError(Exception):
     """The server found one of its ports taken."""
 
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.port = port
+
 
 def _start(
     stack: contextlib.ExitStack,
@@ -285,7 +367,11 @@ def _start(
         process = starting.enter_context(opened.start(argv, route, log))
         _wait_until_ready(process, route.here, log, started + timeout, timeout)
         stack.push(starting.pop_all())
-    return Server(route.here, log, started, time.monotonic() - started, process)
+    seconds = time.monotonic() - started
+    traced = any(option.startswith("--trace-config") for option in argv)
+    return Server(
+        route.here, log, started, seconds, _CACHE in argv, process, opened, traced
+    )  # fmt: skip
 
 
 def _wait_until_ready(
@@ -300,7 +386,7 @@ def _wait_until_ready(
             code = process.poll()
             taken = _PORT_TAKEN.search(_read_log(log))
             if taken:
-                raise _PortTakenError
+                raise _PortTakenError(int(taken[1] or 0))
             if code is not None:
                 _fail(f"the server died while starting: {describe_exit(code)}", log)
             with contextlib.suppress(requests.RequestException):
@@ -330,106 +416,3 @@ def tail_log(log: Path, count: int = 15) -> list[str]:
     lines = [line for line in _read_log(log).splitlines() if line.strip()]
     earlier = [line for line in lines[:-count] if re.match(r"E\d{4} |error:", line)]
     return earlier[-5:] + lines[-count:]
-
-
-@dataclass(frozen=True)
-class InSandbox:
-    """Servers are started here, in a sandbox; see `Place`."""
-
-    sandbox: Sandbox
-
-    def check(self, tree: Path) -> None:
-        """Make sure that there is a server, and that the sandbox can be entered."""
-        program = tree / "bin" / "tritonserver"
-        if not program.is_file():
-            msg = f"no assembled server: {program} does not exist"
-            raise UsageError(msg, hint="run `tritonbuild build` first")
-        check_sandbox(self.sandbox)
-
-    @contextlib.contextmanager
-    def open(self, tree: Path, models: Path) -> Iterator[Opened]:
-        """Mount both."""
-        with contextlib.ExitStack() as stack:
-            if self.sandbox.root is None:
-                stack.enter_context(_leave_no_traces(tree))
-            inside = self.sandbox.with_bind(tree, TARGET_DIR).with_bind(models, TARGET_MODELS)
-            yield _OpenedSandbox(
-                inside,
-                self.sandbox.locate(tree, TARGET_DIR),
-                self.sandbox.locate(models, TARGET_MODELS),
-            )
-
-
-@dataclass(frozen=True)
-class _OpenedSandbox:
-    sandbox: Sandbox
-    tree: str
-    models: str
-
-    def pick_ports(self, http_port: int | None) -> Route:
-        ports = pick_ports(http_port)
-        return Route(ports, ports)
-
-    @contextlib.contextmanager
-    def start(self, argv: Sequence[str], route: Route, log: Path) -> Iterator[Process]:  # noqa: ARG002
-        with proc.background(self.sandbox.argv(argv), log=log) as child:
-            yield _Child(child, nested=self.sandbox.root is not None)
-
-
-@dataclass(frozen=True)
-class _Child:
-    """A server that is a child of ours, or inside one."""
-
-    child: subprocess.Popen[bytes]
-    nested: bool
-
-    def poll(self) -> int | None:
-        return self.child.poll()
-
-    def ask_to_end(self) -> None:
-        """Send it SIGTERM: a sandbox's outer process would take that for itself and kill it."""
-        pid = _find_inner(self.child.pid) if self.nested else self.child.pid
-        if pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-
-
-def _find_inner(pid: int) -> int | None:
-    """Return the process that a sandbox runs: the first descendant that is not bubblewrap."""
-    while True:
-        try:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-            if not children:
-                return None
-            pid = int(children[0])
-            name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
-        except OSError:
-            return None
-        if name != "bwrap":
-            return pid
-
-
-@contextlib.contextmanager
-def _leave_no_traces(tritonserver_dir: Path) -> Iterator[None]:
-    """Remove what a server that runs without a sandbox leaves: shared memory and bytecode.
-
-    A sandbox's /dev/shm goes with it, and its tree is mounted read-only. Here another server with
-    Python models would meet ours: both count their regions from 0. The server's own remedy,
-    `--backend-config=python,shm-region-prefix-name=`, gives all Python-based backends of 2.41.0
-    one name, so that two models of one server share a region and crash.
-
-    Raises:
-        HostError: There are such regions.
-    """
-    regions = sorted(SHARED_MEMORY_DIR.glob(_REGIONS))
-    if regions:
-        msg = f"another Triton server with Python models runs here, or left {regions[0]}"
-        raise HostError(msg, hint=f"stop it, or remove {SHARED_MEMORY_DIR / _REGIONS}")
-    before = set(tritonserver_dir.rglob("__pycache__"))
-    try:
-        yield
-    finally:
-        for region in SHARED_MEMORY_DIR.glob(_REGIONS):
-            region.unlink(missing_ok=True)
-        for folder in set(tritonserver_dir.rglob("__pycache__")) - before:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Literal, NoReturn
@@ -58,6 +59,11 @@ class CheckSkippedError(Exception):
     """The check cannot be made here; the message says why."""
 
 
+# How a server says that it was made without a feature: its model configuration has no such field
+# (protobuf's words), or our model found no such function.
+_LACKS = re.compile(r"has no field named|this python backend cannot")
+
+
 @dataclass
 class Trial:
     """A running server and what is known about it.
@@ -68,6 +74,7 @@ class Trial:
         without: `grpc` or `metrics` where the server was built without it.
         first_answer_seconds: Time from the server's start to the first right inference.
         reported_version: What the server says its version is.
+        c_api: What a program with a server in it says, while it still runs.
     """
 
     server: Server
@@ -77,12 +84,43 @@ class Trial:
     without: frozenset[str] = frozenset()
     first_answer_seconds: float | None = None
     reported_version: str | None = None
+    c_api: Future[str] | None = None
+    _extensions: frozenset[str] | None = None
     _grpc: GrpcClient | None = None
 
     def note_answer(self) -> None:
         """Note the first inference that was right."""
         if self.first_answer_seconds is None:
             self.first_answer_seconds = time.monotonic() - self.server.started
+
+    def require_extension(self, name: str) -> None:
+        """Make sure that the server says that it has an extension of the protocol.
+
+        Raises:
+            CheckSkippedError: It does not say so.
+            AnswerError: It does not say anything.
+        """
+        if self._extensions is None:
+            self._extensions = frozenset(self.client.get_json("/v2").get("extensions", ()))
+        if name not in self._extensions:
+            msg = f"the server does not list the extension {name}"
+            raise CheckSkippedError(msg)
+
+    def await_model(self, name: str) -> None:
+        """Wait until a model that is being loaded is ready.
+
+        Raises:
+            CheckSkippedError: The server says that it does not know what the model is for.
+            AnswerError: It could not be loaded.
+        """
+        try:
+            self.loads[name].result()
+        except AnswerError as err:
+            if _LACKS.search(str(err)):
+                raise CheckSkippedError(str(err)) from err
+            raise
+        if not self.client.is_ready(name):
+            fail(f"{name} to be ready after loading", "not ready")
 
     def get_grpc(self) -> GrpcClient:
         """Return the gRPC connection.
@@ -156,6 +194,18 @@ def check_tensor(
     )
     if not same:
         fail(f"{name} = {list(expected.data)}", str(list(got.data)))
+
+
+def check_refused(what: str, ask: Callable[[], object]) -> AnswerError:
+    """Return the error with which the server answers; raise CheckFailedError if it does not."""
+    refusal: AnswerError | None = None
+    try:
+        ask()
+    except AnswerError as err:
+        refusal = err
+    if refusal is None:
+        fail(f"{what} to be refused", "an answer")
+    return refusal
 
 
 def shorten(value: object) -> str:

@@ -38,15 +38,10 @@ struct Entry {
 };
 
 const char* const kExtensions[] = {
-    "classification",        "sequence",           "model_repository",
-    "model_repository(unload_dependents)", "schedule_policy", "model_configuration",
-    "system_shared_memory",  "cuda_shared_memory", "binary_tensor_data",
-    "parameters",
+    "model_repository", "model_repository(unload_dependents)", "model_configuration",
+    "binary_tensor_data", "parameters",
 #ifdef TRITON_ENABLE_STATS
     "statistics",
-#endif
-#ifdef TRITON_ENABLE_TRACING
-    "trace",
 #endif
 #ifdef TRITON_ENABLE_LOGGING
     "logging",
