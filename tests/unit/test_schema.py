@@ -15,7 +15,7 @@ SCHEMAS = REPOSITORY / "recipes" / "schema"
 FILES = sorted(
     path for folder in ("recipes", "patches") for path in (REPOSITORY / folder).rglob("*.yaml")
 )
-KINDS = ("boards", "components", "failures", "mirrors", "npus", "os", "patch", "releases")
+KINDS = ("boards", "components", "failures", "mirrors", "models", "npus", "os", "patch", "releases")
 
 
 @pytest.mark.parametrize("kind", KINDS)

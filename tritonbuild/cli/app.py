@@ -14,11 +14,13 @@ from tritonbuild.cli import (
     fetch,
     lock,
     logs,
+    models,
     package,
     patch,
     planning,
     recipes,
     render,
+    serve,
     shell,
     smoke,
 )
@@ -72,6 +74,8 @@ for verb in (
     fetch.fetch,
     build.build,
     smoke.smoke,
+    models.fetch_models,
+    serve.serve,
     package.package,
     deploy.deploy,
     patch.patch,
@@ -80,5 +84,5 @@ for verb in (
     doctor.doctor,
     ci.ci,
 ):
-    name = {"list_recipes": "list"}.get(verb.__name__, verb.__name__)
+    name = {"list_recipes": "list"}.get(verb.__name__, verb.__name__.replace("_", "-"))
     app.command(name)(verb)

@@ -91,10 +91,10 @@ def smoke_npu(options: NpuOptions) -> None:
         family = book.npu(book.names("npus")[0])
         report = judge_recorded(family.demo, _read_recorded(options.recorded), options.soc)
     else:
-        from tritonbuild.cli.options import open_workspace
+        from tritonbuild.cli.smoke import open_finished
         from tritonbuild.engine.lock import hold
 
-        ws, plan = open_workspace(options.work_dir)
+        ws, plan = open_finished(options.work_dir)
         npu = _require_npu(book, plan)
         with hold(ws, "smoke --rknn"):
             report = _prove(book, ws, plan, npu, options)

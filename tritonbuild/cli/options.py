@@ -37,8 +37,18 @@ def _complete_release(incomplete: str) -> list[str]:
     return _complete("releases", incomplete)
 
 
+def complete_mirror(incomplete: str) -> list[str]:
+    """Return the mirrors whose name begins so."""
+    return _complete("mirrors", incomplete)
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return the example models whose name begins so."""
+    return _complete("models", incomplete)
+
+
 def _complete_mirror(incomplete: str) -> list[str]:
-    known = _complete("mirrors", incomplete)
+    known = complete_mirror(incomplete)
     return [*known, *(["auto"] if "auto".startswith(incomplete) else [])]
 
 

@@ -11,7 +11,7 @@ from tritonbuild.cli.options import Json, Recipes, open_book
 if TYPE_CHECKING:
     from tritonbuild.recipe.load import RecipeBook
 
-_KINDS = ("boards", "components", "failures", "mirrors", "npus", "os", "releases")
+_KINDS = ("boards", "components", "failures", "mirrors", "models", "npus", "os", "releases")
 # What `list` shows unasked: what options take.
 _LISTED = tuple(kind for kind in _KINDS if kind not in ("failures", "npus"))
 
@@ -46,7 +46,7 @@ def _check_kind(kind: str, known: tuple[str, ...] = _KINDS) -> str:
 
 
 def list_recipes(kind: Kind = None, recipes: Recipes = None, as_json: Json = False) -> None:
-    """List boards, components, mirrors, operating systems and releases. Needs nothing."""
+    """List boards, components, mirrors, example models, systems and releases. Needs nothing."""
     import json
 
     from tritonbuild.console import terminal

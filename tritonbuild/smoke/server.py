@@ -33,7 +33,7 @@ _PATHS = re.compile(r"\{(?:tree|models)\}")
 _PORT_TRIES = 3
 _POLL_SECONDS = 0.1
 # tritonserver lets requests that it works on finish before it exits.
-_EXIT_TIMEOUT = 10
+_EXIT_TIMEOUT = 30
 
 # As the server says it: "failed to start HTTP service: Unavailable - Socket '127.0.0.1:8000'
 # already in use", for gRPC and metrics likewise.

@@ -74,7 +74,7 @@ def _run_stop(trial: Trial) -> str:
 
 
 # More than the server's own limit for work that is under way (server.py).
-_STOP_TIMEOUT = 20
+_STOP_TIMEOUT = 40
 
 
 def _make_load_check(model: str, proves: str) -> Check:
