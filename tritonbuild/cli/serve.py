@@ -33,12 +33,14 @@ def serve(
     from tritonbuild.errors import UsageError
     from tritonbuild.smoke.here import InSandbox
     from tritonbuild.smoke.run import read_subject
-    from tritonbuild.smoke.server import Ports, run_server
+    from tritonbuild.smoke.server import Ports, check_ports, run_server
 
     ws, plan = open_finished(work_dir)
     if not models.is_dir():
         msg = f"{models}: there is no model repository"
         raise UsageError(msg, hint="`tritonbuild fetch-models --output DIR` makes one")
+    ports = Ports(http_port, grpc_port, metrics_port)
+    check_ports(ports)
     sandbox = find_sandbox(ws, plan)
     place = InSandbox(sandbox)
     place.check(ws.tritonserver_dir)
@@ -48,7 +50,7 @@ def serve(
         terminal.info(f"running the server {how}; its log is {log}")
         with run_server(
             place, ws.tritonserver_dir, models.resolve(), load=None, log=log, timeout=timeout,
-            ports=Ports(http_port, grpc_port, metrics_port), without=read_subject(plan).without,
+            ports=ports, without=read_subject(plan).without,
         ) as server:  # fmt: skip
             _wait(server, ws)
 

@@ -272,7 +272,7 @@ def run_server(
                 break
             except _PortTakenError as err:
                 if ports:
-                    raise _port_error(err.port, "it is taken") from None
+                    raise _port_error(err.port, "it is taken", "choose others") from None
                 if attempt == _PORT_TRIES - 1:
                     msg = f"free ports were taken by others {_PORT_TRIES} times in a row"
                     raise HostError(msg, hint="try again, or choose one with --http-port") from None
@@ -340,9 +340,30 @@ def pick_ports(http_port: int | None = None) -> Ports:
     return Ports(http, grpc, metrics)
 
 
-def _port_error(port: int, why: str) -> HostError:
+def check_ports(ports: Ports) -> None:
+    """Make sure that ports of the loopback interface are free now.
+
+    Raises:
+        HostError: One is taken, or named twice.
+    """
+    wanted = {"--http-port": ports.http, "--grpc-port": ports.grpc, "--metrics-port": ports.metrics}
+    with contextlib.ExitStack() as stack:
+        for option, port in wanted.items():
+            sock = stack.enter_context(socket.socket())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                sock.bind((LOOPBACK, port))
+                sock.listen()  # two sockets may have one address until one of them listens
+            except OSError as err:
+                raise _port_error(port, str(err.strerror), f"choose another {option}") from err
+
+
+_FREE_PORT_HINT = "choose another --http-port, or leave it out to get a free one"
+
+
+def _port_error(port: int, why: str, hint: str = _FREE_PORT_HINT) -> HostError:
     msg = f"port {port} of {LOOPBACK} cannot be used: {why}"
-    return HostError(msg, hint="choose another --http-port, or leave it out to get a free one")
+    return HostError(msg, hint=hint)
 
 
 class _PortTakenError(Exception):
