@@ -24,7 +24,7 @@ from tritonbuild.arch import Arch
 from tritonbuild.errors import HostError, SmokeTestError, UsageError
 from tritonbuild.executors.sandbox import Sandbox, check_emulation, check_sandbox
 from tritonbuild.paths import Workspace, data_dir
-from tritonbuild.smoke import server as server_module
+from tritonbuild.smoke import here as here_module
 from tritonbuild.smoke.checks import CHECKS
 from tritonbuild.smoke.client import Client
 from tritonbuild.smoke.here import InSandbox
@@ -285,7 +285,7 @@ def test_port_that_was_taken_meanwhile_is_replaced(wheel_build, sandbox, tmp_pat
             tried.append(choices[len(tried)])
             return tried[-1]
 
-        monkeypatch.setattr(server_module, "pick_ports", pick)
+        monkeypatch.setattr(here_module, "pick_ports", pick)
         with run_server(
             InSandbox(sandbox), ws.tritonserver_dir, ws.root / "models", load=[], log=ws.logs_dir / "s.log",
             timeout=TIMEOUT,
