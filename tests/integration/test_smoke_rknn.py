@@ -63,15 +63,16 @@ def test_demo_is_built_and_finds_the_objects(build, proved):
     assert found == json.loads((build.root / "rknn.json").read_text())
     program = build.root / "smoke/rknn_yolov5_demo/stage/opt/tritonserver/programs/rknn_yolov5_demo"
     assert (program / "rknn_yolov5_demo").read_bytes()[18:20] == b"\xb7\0", "it is arm64"
+    assert sorted(path.name for path in program.iterdir()) == ["lib", "model", "rknn_yolov5_demo"]
     assert "loop count = 10" in (build.logs_dir / "smoke-rknn-demo.log").read_text()
 
 
 def test_what_is_known_of_the_npu_is_told(proved):
     results = results_of(proved)
-    assert results["NPU"]["status"] == "warn"
-    assert "no rk3588 here" in results["NPU"]["detail"]
-    assert results["librknnrt.so of the demo"]["detail"].startswith("2.5.0 (")
-    assert results["model"]["detail"] == "file format 6, made by toolkit 1.5.2"
+    assert results["npu-soc"]["status"] == "warn"
+    assert "no rk3588 here" in results["npu-soc"]["detail"]
+    assert results["npu-library-demo"]["detail"].startswith("librknnrt.so 2.5.0 of the demo (")
+    assert results["npu-model"]["detail"] == "file format 6, made by toolkit 1.5.2"
 
 
 def test_triton_finds_the_same_with_one_and_with_three_instances(proved):
@@ -87,7 +88,7 @@ def test_nothing_runs_where_there_is_no_npu(build, smoke, proved):
     before = log.stat().st_mtime_ns
     outcome = smoke(build)
     assert outcome.code == 10
-    assert "NPU: no rk3588 here" in outcome.stderr
+    assert "npu-soc: no rk3588 here" in outcome.stderr
     assert "--host user@board" in outcome.stderr
     assert log.stat().st_mtime_ns == before
 

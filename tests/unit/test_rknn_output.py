@@ -114,6 +114,10 @@ def translate(text: str) -> str:
 
 # What was done to the recording of SDK 1.5.2, and the sentence that has to be said.
 DAMAGED = {
+    "a number that no run prints": (
+        swap("loop count = 10 ", f"loop count = {'9' * 5000} "),
+        "the line that tells the average time cannot be read",
+    ),
     "empty": (lambda _: "", "the demo printed nothing"),
     "only blanks": (lambda _: " \n\n", "the demo printed nothing"),
     "cut before the model": (
@@ -220,3 +224,32 @@ def test_overlap_is_symmetric_and_1_for_the_same_box(one, other):
     assert 0 <= overlap <= 1
     assert overlap == intersection_over_union(*reversed(boxes))
     assert intersection_over_union(boxes[0], boxes[0]) == 1
+
+
+def test_errors_of_the_library_are_told_though_the_objects_are_right(judge):
+    text = NEW.read_text(encoding="utf-8")
+    outcome = judge(text.replace("once run", "E RKNN: [08:56:48.563] failed to submit!\nonce run"))
+    assert outcome.code == 0
+    assert "warning: rknn-errors: failed to submit!" in outcome.err
+
+
+@pytest.mark.parametrize("soc", ["rk3588", "rk3588s", "RK3588"])
+def test_soc_is_known_by_its_names(judge, soc):
+    text = NEW.read_text(encoding="utf-8").replace("20.872800", "99.000000")
+    assert "4.7 times" in judge(text, "--soc", soc).err
+
+
+def test_unknown_soc_is_refused(judge):
+    outcome = judge(NEW.read_text(encoding="utf-8"), "--soc", "bcm2712")
+    assert outcome.code == 2
+    assert "known: rk3566, rk3568, rk3588" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--host", "pi@board"), ("--http-port", "8000"), ("--work-dir", "x"), ("--demo", "x")],
+)
+def test_options_that_would_do_nothing_are_refused(judge, options):
+    outcome = judge(NEW.read_text(encoding="utf-8"), *options)
+    assert outcome.code == 2
+    assert options[0] in outcome.err

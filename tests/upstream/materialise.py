@@ -155,6 +155,8 @@ REPOSITORIES: dict[str, dict[str, Version]] = {
 
 # Where the libraries of Rockchip's that are binaries in the repositories come from.
 _RKNN_SOURCE = HERE.parent / "backends" / "standin_rknnrt.c"
+_RGA_SOURCE = HERE / "shared" / "standin_rga.c"
+_RKNPU2_RGA = "examples/3rdparty/rga/RK3588/lib/Linux/aarch64/librga.so"
 _RKNPU2_LIBRARIES = "runtime/RK3588/Linux/librknn_api/aarch64"
 # What the demo's model holds here: what a run with the real one printed.
 _RKNPU2_MODEL = "examples/rknn_yolov5_demo/model/RK3588/yolov5s-640-640.rknn"
@@ -465,6 +467,10 @@ def _compile_rknn(folder: Path, machine: str, *, with_rknn_api: bool) -> dict[st
         "zjd1988/rknn_backend": {f"rknpu2/lib/{name}": entry for name, entry in built.items()},
         "rockchip-linux/rknpu2": {
             **{f"{_RKNPU2_LIBRARIES}/{name}": entry for name, entry in built.items()},
+            _RKNPU2_RGA: (
+                "100755",
+                _link(compiler, _RGA_SOURCE, folder / "librga.so", "librga.so"),
+            ),
             _RKNPU2_MODEL: ("100644", make_rknn_model(_RECORDING.read_text(encoding="utf-8"))),
         },
     }

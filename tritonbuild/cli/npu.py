@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from tritonbuild.plan.model import Plan
     from tritonbuild.plan.npu import BoardNpu
     from tritonbuild.recipe.load import RecipeBook
+    from tritonbuild.recipe.npu import NpuFamily
     from tritonbuild.smoke.rknn.place import DemoPlace
     from tritonbuild.smoke.rknn.run import RknnReport
     from tritonbuild.smoke.server import Place
+
+
+# As `deploy` and `smoke` have it.
+DEFAULT_TO = "/opt/tritonserver"
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class NpuOptions:
         demo: Folder of a demo that was built elsewhere.
         preflight: Stop where the preflight finds that no model can run.
         timeout: Seconds until the server must be ready.
+        http_port: Port for HTTP, which goes with a server alone.
         host: The board, over ssh; None is this machine.
         to: Where the server is used on it.
         as_json: Print the report as JSON.
@@ -43,6 +49,7 @@ class NpuOptions:
     demo: Path | None
     preflight: bool
     timeout: float
+    http_port: int | None
     host: str | None
     to: str
     as_json: bool
@@ -69,7 +76,14 @@ def check_npu_options(options: NpuOptions, *, rknn: bool) -> None:
     if options.soc and options.recorded is None:
         msg = "--soc says where a recorded run was made"
         raise UsageError(msg, hint="add --recorded FILE, or leave --soc out")
-    for name in ("--demo", "--no-preflight"):
+    if options.http_port is not None and rknn:
+        msg = "--http-port does not go with --rknn"
+        raise UsageError(msg, hint="leave it out: a free port is taken")
+    if options.to != DEFAULT_TO and options.host is None:
+        msg = "--to says where a tree is on a board"
+        raise UsageError(msg, hint="add --host BOARD, or leave --to out")
+    given |= {"--host": options.host is not None, "--work-dir": options.work_dir is not None}
+    for name in ("--demo", "--no-preflight", "--host", "--work-dir"):
         if options.recorded is not None and given[name]:
             msg = f"{name} does not go with --recorded: nothing is run"
             raise UsageError(msg, hint=f"leave {name} out")
@@ -87,9 +101,8 @@ def smoke_npu(options: NpuOptions) -> None:
 
     book = RecipeBook.open(options.recipes)
     if options.recorded is not None:
-        # Recordings are of the only family that has a demo.
-        family = book.npu(book.names("npus")[0])
-        report = judge_recorded(family.demo, _read_recorded(options.recorded), options.soc)
+        family, soc = _choose_family(book, options.soc)
+        report = judge_recorded(family.demo, _read_recorded(options.recorded), soc)
     else:
         from tritonbuild.cli.smoke import open_finished
         from tritonbuild.engine.lock import hold
@@ -100,6 +113,25 @@ def smoke_npu(options: NpuOptions) -> None:
             report = _prove(book, ws, plan, npu, options)
     _print(report, as_json=options.as_json)
     report.raise_if_failed()
+
+
+def _choose_family(book: RecipeBook, soc: str | None) -> tuple[NpuFamily, str | None]:
+    """Return the NPU that a recorded run is of, and the system on a chip as its recipe calls it.
+
+    Raises:
+        UsageError: No recipe tells of that system on a chip.
+    """
+    from tritonbuild.errors import UsageError
+    from tritonbuild.plan.npu import find_npu_of
+
+    if soc is None:
+        return book.npu("rknpu"), None
+    found = find_npu_of(book, soc.lower())
+    if found is None:
+        known = [name for kind in book.names("npus") for name in book.npu(kind).socs]
+        msg = f"--soc {soc}: no recipe tells of such an NPU"
+        raise UsageError(msg, hint=f"known: {', '.join(known)}")
+    return found.family, found.name
 
 
 def _require_npu(book: RecipeBook, plan: Plan) -> BoardNpu:
@@ -182,7 +214,8 @@ def _print(report: RknnReport, *, as_json: bool) -> None:
 
     for result in report.results:
         if result.status == "warn":
-            terminal.warning(f"{result.name}: {result.detail}")
+            hint = report.hints.get(result.name)
+            terminal.warning(f"{result.name}: {result.detail}" + (f"; {hint}" if hint else ""))
     if as_json:
         terminal.output(report.to_json())
         return

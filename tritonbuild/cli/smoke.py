@@ -68,7 +68,7 @@ def smoke(
     from tritonbuild.cli.npu import NpuOptions, check_npu_options, smoke_npu
 
     asked = NpuOptions(
-        work_dir, recipes, recorded, soc, demo, preflight, timeout, host, to, as_json
+        work_dir, recipes, recorded, soc, demo, preflight, timeout, http_port, host, to, as_json
     )
     check_npu_options(asked, rknn=rknn)
     if rknn:
@@ -153,13 +153,15 @@ def open_board(address: str, to: str, ws: Workspace) -> Iterator[OnBoard]:
         HostError: It cannot be reached.
     """
     from tritonbuild.deploy.layout import Layout
+    from tritonbuild.hosts.facts import read_facts
     from tritonbuild.hosts.ssh import connect
     from tritonbuild.smoke.board import OnBoard
 
     layout = Layout.parse(to)
     with connect(address) as host:
         _check_same(host, ws, layout)
-        yield OnBoard(host, layout.link)
+        # As deploy proves it: beside a service that runs there already.
+        yield OnBoard(host, layout.link, read_facts(host).root_prefix or ())
 
 
 def _check_same(host: Host, ws: Workspace, layout: Layout) -> None:

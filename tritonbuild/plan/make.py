@@ -142,6 +142,10 @@ def _collect_notes(book: RecipeBook, selection: Selection, request: Request) -> 
     notes += [f"{selection.release}: {note}" for note in book.release(selection.release).notes]
     for name in selection.components:
         component = book.component(name)
+        if component.needs_npu and board.npu is None:
+            notes.append(
+                f"{name}: the recipe of {board.name} tells of no NPU, without which no model of its loads"
+            )
         if selection.provider is ProviderKind.WHEEL and component.wheel:
             notes += [f"{name} from wheel: {limit}" for limit in component.wheel.limits]
         if selection.provider is ProviderKind.ARCHIVE and component.archive:

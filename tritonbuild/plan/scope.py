@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tritonbuild.errors import RecipeError
+from tritonbuild.errors import RecipeError, UsageError
 from tritonbuild.plan.model import Flag
 from tritonbuild.plan.npu import find_npu
 
@@ -108,6 +108,9 @@ class Scope:
     def _get(self, name: str, wanted_for: str, place: Place) -> str:
         head, _, tail = name.partition(".")
         value = self.look_up(head, tail)
+        if value is None and head == "npu":
+            msg = f"{self._selection.board} has no NPU that a recipe tells of, and {place[0]} is for one"
+            raise UsageError(msg, hint=f"leave {place[0]} out, or take another --board")
         if value is None:
             where = self._book.locate("components", str(place[0]), *place[1:])
             msg = f"{where}: {wanted_for} takes its value from {name}: no such thing"

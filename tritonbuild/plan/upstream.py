@@ -173,9 +173,14 @@ def install_component(
         commands.append(Command(("mkdir", "-p", str(own))))
         commands += [Command(("cp", str(source_dir / path), str(own))) for path in copies]
     elif component.source and component.source.installs_to:
-        commands.append(
-            Command(("cp", "-r", str(source_dir / component.source.installs_to), str(own)))
-        )
+        installed = source_dir / component.source.installs_to
+        targets = [own / path for path in component.source.takes]
+        folders = dict.fromkeys(str(target.parent) for target in targets)
+        commands.append(Command(("mkdir", "-p", *folders)))
+        commands += [
+            Command(("cp", "-r", str(installed / path), str(target)))
+            for path, target in zip(component.source.takes, targets, strict=True)
+        ]
     else:
         commands.append(Command(("cp", "-r", str(prefix / folder / component.name), str(parent))))
     source = component.source

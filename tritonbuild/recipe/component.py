@@ -152,6 +152,8 @@ class SourceProvider(Strict):
     """Folder of its sources that has the CMakeLists.txt, if it is not the first one."""
     installs_to: RelativePath | None = None
     """Folder of its sources that `install` fills, if it sets CMAKE_INSTALL_PREFIX itself."""
+    takes: tuple[RelativePath, ...] = ()
+    """What of that folder goes into the tree: files, and folders with all that is in them."""
     switches: tuple[CMakeName, ...] = ()
     """Switches of its CMakeLists.txt that build.py never passes, and settings may."""
     needs: tuple[Need, ...] = ()
@@ -242,6 +244,8 @@ class Component(Recipe):
     """A component whose cmake arguments come after this one's own."""
     requires: tuple[Name, ...] = ()
     """Components that must be there too, and are handled before this one."""
+    needs_npu: bool = False
+    """It does nothing on a board without an NPU; `plan` says so."""
     source: SourceProvider | None = None
     """How to build it from source."""
     wheel: WheelProvider | None = None

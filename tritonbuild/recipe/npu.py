@@ -27,8 +27,9 @@ class NpuSoc(Strict):
     """Cores of the NPU."""
     target: Name
     """What the demo's CMakeLists.txt calls it, as TARGET_SOC."""
-    folder: RelativePath
-    """Folder of its models and libraries in the vendor's repository."""
+    folders: Annotated[tuple[RelativePath, ...], Field(min_length=1)]
+    """Folders that its models may be in, by version of the vendor's repository; the first that is
+    there counts."""
 
 
 class Combination(Strict):
@@ -42,8 +43,6 @@ class Combination(Strict):
     """The version of the vendor's library."""
     socs: tuple[Name, ...] = ()
     """Systems on chips that are concerned; all where this is left out."""
-    several_cores: bool = False
-    """It concerns models on more than one core of the NPU only."""
     problem: str
     """What happens."""
     fix: str
@@ -106,7 +105,7 @@ class Demo(Strict):
     program: RelativePath
     """The program in its folder."""
     model: RelativePath
-    """The model; {folder} is that of the system on a chip."""
+    """The model; {folder} is one of the system on a chip's."""
     image: RelativePath
     """The picture."""
     labels: RelativePath

@@ -69,7 +69,7 @@ def find_demo(npu: BoardNpu, folder: Path) -> BuiltDemo:
     demo = npu.family.demo
     parts = {
         "program": folder / demo.program,
-        "model": folder / demo.model.format(folder=npu.soc.folder),
+        "model": _find_model(npu, folder),
         "image": folder / demo.image,
         "library": folder / demo.libraries / npu.family.library,
     }
@@ -81,3 +81,9 @@ def find_demo(npu: BoardNpu, folder: Path) -> BuiltDemo:
         )
         raise UsageError(msg, hint="name its folder install/rknn_yolov5_demo_Linux")
     return BuiltDemo(folder, **parts)
+
+
+def _find_model(npu: BoardNpu, folder: Path) -> Path:
+    """Return the model for a board, where it is or should be."""
+    places = [folder / npu.family.demo.model.format(folder=name) for name in npu.soc.folders]
+    return next((path for path in places if path.is_file()), places[0])

@@ -74,6 +74,7 @@ class Verdict:
             "average_ms": output.average_ms,
             "expected_ms": self.expected_ms,
             "slow": self.slow,
+            "complaint": output.complaint,
         }
 
 

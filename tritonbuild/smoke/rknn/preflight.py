@@ -54,8 +54,8 @@ def examine_npu(
     Args:
         npu: The NPU that the board should have.
         facts: What was found on the board.
-        libraries: For whom each vendor's library is: its path there, and its version where it
-            says one.
+        libraries: For whom each vendor's library is, `demo` or `backend`: its path there, and its
+            version where it says one.
         model: The model that will run, where it is known.
     """
     found = [
@@ -84,57 +84,59 @@ def _examine_soc(npu: BoardNpu, facts: Facts) -> Finding:
     if here is None:
         found = f"it says {facts.npu.soc}" if facts.npu.soc else "there is no device tree"
         return Finding(
-            "NPU", "fail", f"no {npu.name} here: {found}",
+            "npu-soc", "fail", f"no {npu.name} here: {found}",
             "run this on the board, or name it with --host user@board",
         )  # fmt: skip
     name, soc = here
     if name != npu.name:
         return Finding(
-            "NPU", "warn", f"this is a {name}, the build is for a {npu.name}",
+            "npu-soc", "warn", f"this is a {name}, the build is for a {npu.name}",
             "build for this board; models are for one system on a chip",
         )  # fmt: skip
-    return Finding("NPU", "pass", f"{name}, {soc.cores} core{'s' * (soc.cores > 1)}")
+    return Finding("npu-soc", "pass", f"{name}, {soc.cores} core{'s' * (soc.cores > 1)}")
 
 
 def _examine_driver(facts: Facts) -> Finding:
     kernel = f"kernel {facts.kernel}" if facts.kernel else "unknown kernel"
     if facts.npu.driver is None:
         return Finding(
-            "driver", "warn", f"its version cannot be read; {kernel}",
+            "npu-driver", "warn", f"its version cannot be read; {kernel}",
             "as root, `cat /sys/kernel/debug/rknpu/version` says it; without such a file the kernel "
             "may have no driver",
         )  # fmt: skip
     where = f" ({facts.npu.driver_from})" if facts.npu.driver_from else ""
-    return Finding("driver", "pass", f"{facts.npu.driver}{where}, {kernel}")
+    return Finding("npu-driver", "pass", f"{facts.npu.driver}{where}, {kernel}")
 
 
 def _examine_devices(facts: Facts) -> Finding:
     devices = facts.npu.devices
     if not devices:
         return Finding(
-            "device", "fail", "there is neither /dev/dri/renderD* nor /dev/rknpu",
+            "npu-device", "fail", "there is neither /dev/dri/renderD* nor /dev/rknpu",
             "boot a kernel with the NPU driver; in a container, pass on /dev/dri",
         )  # fmt: skip
     usable = [one.path for one in devices if one.readable and one.writable]
     if not usable:
         names = ", ".join(one.path for one in devices)
         return Finding(
-            "device", "fail", f"this user may not open {names}",
+            "npu-device", "fail", f"this user may not open {names}",
             "add the user to the groups `render` and `video`, and log in again",
         )  # fmt: skip
-    return Finding("device", "pass", ", ".join(usable))
+    return Finding("npu-device", "pass", ", ".join(usable))
 
 
 def _examine_library(npu: BoardNpu, who: str, path: str, version: str | None) -> Finding:
-    what = f"{npu.family.library} of {who}"
+    what = f"npu-library-{who}"
     if not path:
         return Finding(
-            what, "fail", "there is none",
+            what, "fail", f"there is no {npu.family.library} for the {who}",
             f"install {npu.family.library} of the vendor's runtime as /usr/lib/{npu.family.library}",
         )  # fmt: skip
     if version is None:
-        return Finding(what, "warn", f"{path} does not tell its version", "compare it by hand")
-    return Finding(what, "pass", f"{version} ({path})")
+        return Finding(
+            what, "warn", f"{path} of the {who} does not tell its version", "compare it by hand"
+        )
+    return Finding(what, "pass", f"{npu.family.library} {version} of the {who} ({path})")
 
 
 def _examine_model(
@@ -145,7 +147,7 @@ def _examine_model(
     platforms = [name.lower() for name in model.platforms]
     if platforms and not any(npu.name.startswith(name) or name == npu.name for name in platforms):
         yield Finding(
-            "model", "fail", f"it is for {', '.join(platforms)}, not for {npu.name}",
+            "npu-model", "fail", f"it is for {', '.join(platforms)}, not for {npu.name}",
             f"convert it again with target_platform={npu.name}",
         )  # fmt: skip
         return
@@ -153,19 +155,20 @@ def _examine_model(
     for who, (_, version) in libraries.items():
         if version and needed and is_within(f"<{needed}", version):
             yield Finding(
-                "model", "fail",
-                f"{told}; {npu.family.library} {version} of {who} reads none newer than its own",
+                "npu-model", "fail",
+                f"{told}; {npu.family.library} {version} of the {who} reads none newer than its own",
                 f"use {npu.family.library} {needed} or newer, or convert the model with a toolkit "
                 f"{version}",
             )  # fmt: skip
             return
-    yield Finding("model", "pass", told)
+    yield Finding("npu-model", "pass", told)
 
 
 def _tell_trouble(
     npu: BoardNpu, facts: Facts, libraries: Mapping[str, tuple[str, str | None]]
 ) -> Iterator[Finding]:
     """Yield what is known to fail together."""
-    for one in find_trouble(npu, facts, [version for _, version in libraries.values() if version]):
+    versions = [version for _, version in libraries.values() if version]
+    for number, one in enumerate(find_trouble(npu, facts, versions), start=1):
         threads = ", ".join(one.upstream)
-        yield Finding("known trouble", "warn", f"{one.problem} ({threads})", one.fix)
+        yield Finding(f"npu-trouble-{number}", "warn", f"{one.problem} ({threads})", one.fix)

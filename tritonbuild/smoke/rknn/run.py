@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tritonbuild.errors import SmokeTestError
+from tritonbuild.errors import SmokeTestError, TritonBuildError
 from tritonbuild.smoke.client import AnswerError
 from tritonbuild.smoke.rknn.judge import judge
 from tritonbuild.smoke.rknn.model_file import read_model
@@ -16,7 +16,7 @@ from tritonbuild.smoke.rknn.preflight import examine_npu, read_library_version
 from tritonbuild.smoke.rknn.serve import ask_served, write_repository
 from tritonbuild.smoke.run import read_subject
 from tritonbuild.smoke.server import run_server
-from tritonbuild.smoke.trial import CheckResult, CheckSkippedError
+from tritonbuild.smoke.trial import CheckResult, CheckSkippedError, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,14 +44,14 @@ class RknnReport:
         results: One for each check, in the order in which they ran.
         findings: What was looked at before.
         verdict: What the demo's run proves; None where it proves nothing.
-        hints: What to do about what failed or is slow.
+        hints: What to do, by the name of the check.
         log: Where what the demo printed is; None where it did not run.
     """
 
     results: list[CheckResult] = field(default_factory=list)
     findings: tuple[Finding, ...] = ()
     verdict: Verdict | None = None
-    hints: list[str] = field(default_factory=list)
+    hints: dict[str, str] = field(default_factory=dict)
     log: Path | None = None
 
     @property
@@ -64,31 +64,39 @@ class RknnReport:
         """Whether the objects were found and nothing failed."""
         return self.verdict is not None and not self.failed
 
-    def note(self, name: str, proves: str, started: float, status: str, detail: str) -> None:
+    def note(self, name: str, proves: str, started: float, status: Status, detail: str) -> None:
         """Add a check's result."""
         seconds = time.monotonic() - started
-        self.results.append(CheckResult(name, status, seconds, detail, proves))  # type: ignore[arg-type]
+        self.results.append(CheckResult(name, status, seconds, detail, proves))
+
+    def note_failure(self, name: str, proves: str, started: float, err: TritonBuildError) -> None:
+        """Add a check that failed, and what to do about it."""
+        self.note(name, proves, started, "fail", err.message)
+        if err.hint:
+            self.hints[name] = err.hint
 
     def take_findings(self, findings: Sequence[Finding], *, must_pass: bool) -> None:
         """Add what the preflight found, one result each; what fails only warns if it need not pass."""
         self.findings = tuple(findings)
         for one in findings:
-            detail = one.detail + (f"; {one.fix}" if one.fix else "")
             status = "warn" if one.status == "fail" and not must_pass else one.status
-            self.results.append(CheckResult(one.what, status, 0.0, detail, "NPU preflight"))
+            self.results.append(CheckResult(one.what, status, 0.0, one.detail, "NPU preflight"))
             if one.fix:
-                self.hints.append(f"{one.what}: {one.fix}")
+                self.hints[one.what] = one.fix
 
     def take_verdict(self, verdict: Verdict, started: float, facts: Facts | None) -> None:
         """Add what the demo's run proves."""
         self.verdict = verdict
         self.note("rknn-demo", "the NPU finds the objects", started, "pass", verdict.describe())
-        status = "warn" if verdict.slow else "pass"
-        self.note(
-            "rknn-time", "a run is as fast as it should be", time.monotonic(), status,
-            f"{verdict.slow}: {_explain_slowness(facts)}" if verdict.slow
-            else verdict.describe_time(),
-        )  # fmt: skip
+        if verdict.output.complaint:
+            proves = "the NPU's library tells no error"
+            self.note("rknn-errors", proves, time.monotonic(), "warn", verdict.output.complaint)
+        proves = "a run is as fast as it should be"
+        if verdict.slow:
+            self.note("rknn-time", proves, time.monotonic(), "warn", verdict.slow)
+            self.hints["rknn-time"] = _explain_slowness(facts)
+        else:
+            self.note("rknn-time", proves, time.monotonic(), "pass", verdict.describe_time())
 
     def to_json(self) -> str:
         """Return the report as `rknn.json` holds it."""
@@ -115,7 +123,8 @@ class RknnReport:
         if self.log:
             lines.append(f"  log: {self.log}")
         msg = "\n".join(lines or ["the demo did not run: nothing is proved"])
-        hint = self.hints[0] if self.hints else "docs/npu.md says what each check proves"
+        hints = [self.hints[one.name] for one in self.failed if one.name in self.hints]
+        hint = hints[0] if hints else "docs/npu.md says what each check proves"
         raise SmokeTestError(msg, hint=hint)
 
 
@@ -158,21 +167,25 @@ def run_checks(
         timeout: Seconds until the server must be ready.
     """
     report = RknnReport()
-    found = examine_npu(
-        npu,
-        facts,
-        libraries=_find_libraries(ws, npu, demo, facts),
-        model=read_model(demo.model),
-    )
+    started = time.monotonic()
+    model = None
+    try:
+        model = read_model(demo.model)
+    except SmokeTestError as err:
+        report.note_failure("npu-model", "the model can be read", started, err)
+    libraries = _find_libraries(ws, npu, demo, facts)
+    found = examine_npu(npu, facts, libraries=libraries, model=model)
     report.take_findings(found, must_pass=must_pass)
+    if model is None:
+        return report
     if must_pass and report.failed:
         return report
     report.log = ws.logs_dir / "smoke-rknn-demo.log"
     started = time.monotonic()
     try:
         text = place.run(npu, demo, report.log)
-    except SmokeTestError as err:
-        report.note("rknn-demo", "the NPU finds the objects", started, "fail", err.message)
+    except TritonBuildError as err:
+        report.note_failure("rknn-demo", "the NPU finds the objects", started, err)
         return report
     _judge(report, npu.family.demo, text, npu.name, facts)
     if report.verdict is not None:
@@ -198,7 +211,7 @@ def _serve(
     try:
         pixels = read_pixels(demo.image, verdict.output.model_size[:2])
     except CheckSkippedError as err:
-        report.note("rknn-triton", proves, started, "skip", str(err))
+        report.note("rknn-triton", proves, started, "warn", f"Triton was not asked: {err}")
         return
     labels = (demo.folder / npu.family.demo.labels).read_text(encoding="utf-8").split("\n")
     labels = [label.strip() for label in labels if label.strip()]
@@ -218,9 +231,10 @@ def _serve(
                     tolerances=npu.family.demo.tolerances,
                 )  # fmt: skip
                 report.note(f"rknn-triton-{count}", proves, started, "pass", served.describe())
-    except (SmokeTestError, AnswerError, requests.RequestException) as err:
-        text = err.message if isinstance(err, SmokeTestError) else str(err)
-        report.note("rknn-triton", proves, started, "fail", f"{text}\n  log: {log}")
+    except TritonBuildError as err:
+        report.note_failure("rknn-triton", proves, started, err)
+    except (AnswerError, requests.RequestException) as err:
+        report.note("rknn-triton", proves, started, "fail", f"{err}\n  log: {log}")
 
 
 def _find_libraries(
@@ -233,8 +247,8 @@ def _find_libraries(
     else:
         backend = (facts.npu.library or "", facts.npu.library_version)
     return {
-        "the demo": (str(demo.library), read_library_version(demo.library)),
-        "the rknn backend": backend,
+        "demo": (str(demo.library), read_library_version(demo.library)),
+        "backend": backend,
     }
 
 
@@ -245,9 +259,7 @@ def _judge(
     try:
         verdict = judge(demo, text, soc)
     except SmokeTestError as err:
-        report.note("rknn-demo", "the NPU finds the objects", started, "fail", err.message)
-        if err.hint:
-            report.hints.insert(0, err.hint)
+        report.note_failure("rknn-demo", "the NPU finds the objects", started, err)
         return
     report.take_verdict(verdict, started, facts)
 

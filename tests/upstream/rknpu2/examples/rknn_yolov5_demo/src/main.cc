@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+extern "C" int imresize_standin();  // librga.so's
+
 int main(int argc, char** argv) {
   if (argc != 3) {
     printf("Usage: %s <rknn model> <jpg> \n", argv[0]);
@@ -48,6 +50,7 @@ int main(int argc, char** argv) {
   if (rknn_inputs_set(context, 1, &input) != 0 || rknn_run(context, nullptr) != 0 ||
       rknn_outputs_get(context, 3, outputs.data(), nullptr) != 0)
     return -1;
+  if (imresize_standin() != 0) return -1;
   // What the recorded run printed from here on; the original needs its labels from the current folder.
   FILE* labels = fopen("./model/coco_80_labels_list.txt", "r");
   if (labels == nullptr) {
