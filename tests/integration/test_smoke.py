@@ -183,6 +183,15 @@ def test_wrong_numbers_and_a_broken_backend_fail_their_checks_only(wheel_build, 
     shutil.copytree(data_dir("templates") / "smoke", templates)
     model = templates / "models" / "add_sub" / "1" / "model.py"
     model.write_text(model.read_text().replace("first + second", "first + second + 1e-3"))
+    edit_models(
+        templates / "models",
+        {
+            "bls/1/model.py": ("model_name=model", 'model_name=model + "s"'),
+            "running_sum/1/model.py": ("if start else", "if True else"),
+            "cached/config.pbtxt": ("response_cache { enable: true }", ""),
+            "countdown/1/model.py": ("range(count, 0, -1)", "range(count, 1, -1)"),
+        },
+    )
     for folder in ("batched", "instances"):
         (templates / "models" / folder / "config.pbtxt").write_text('backend: "python" nonsense {')
     report = run_smoke(
@@ -197,6 +206,15 @@ def test_wrong_numbers_and_a_broken_backend_fail_their_checks_only(wheel_build, 
     assert "affine could not be loaded" in results["onnx"].detail
     assert results["load-batched"].status == "fail"
     assert results["batched"].status == "fail"
+    for name, said in {
+        "bls": "add_subs",
+        "sequence": "expected SUM = [3], got [2]",
+        "response-cache": "expected EXECUTIONS = [1], got [2]",
+        "decoupled": "expected NUMBER in the answers [3, 2, 1], got [3, 2]",
+        "decoupled-http": "expected NUMBER in the events [3, 2, 1], got [3, 2]",
+    }.items():
+        assert results[name].status == "fail", results[name]
+        assert said in results[name].detail, results[name]
     assert results["ensemble"].status == "skip"
     assert "ensemble" in results["ensemble"].detail
     for name in ("ready", "server-metadata", "refuse-json", "broken-model", "still-ready", "stop"):
@@ -206,6 +224,13 @@ def test_wrong_numbers_and_a_broken_backend_fail_their_checks_only(wheel_build, 
     with pytest.raises(SmokeTestError, match="http-json"):
         report.raise_if_failed()
     assert wait_for_none(ws.root) == []
+
+
+def edit_models(folder, edits):
+    for relative, (old, new) in edits.items():
+        text = (folder / relative).read_text()
+        assert text.count(old) == 1, relative
+        (folder / relative).write_text(text.replace(old, new))
 
 
 def test_missing_stub_is_told_by_the_model(wheel_build, sandbox, tmp_path):
