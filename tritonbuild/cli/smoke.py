@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -33,6 +34,18 @@ def smoke(
     http_port: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=1, max=65535, help="Port for HTTP [a free one]."),
+    ] = None,
+    model: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(metavar="DIR", help="Ask a model of your own, too; repeatable."),
+    ] = None,
+    soak: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=1, metavar="SECONDS", help="Ask over and over, and watch the memory."),
+    ] = None,
+    soak_requests: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, metavar="N", help="The same, until so many requests were answered."),
     ] = None,
     rknn: Annotated[
         bool,
@@ -74,13 +87,30 @@ def smoke(
     if rknn:
         smoke_npu(asked)
     else:
-        _smoke_server(work_dir, timeout, http_port, host=host, to=to, as_json=as_json)
+        extra = Extra(tuple(model or ()), soak, soak_requests)
+        _smoke_server(work_dir, timeout, http_port, extra, host=host, to=to, as_json=as_json)
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What is asked on top of the usual.
+
+    Attributes:
+        models: Folders of the user's models.
+        seconds: How long the server is asked over and over.
+        requests: How often.
+    """
+
+    models: tuple[Path, ...]
+    seconds: float | None
+    requests: int | None
 
 
 def _smoke_server(
     work_dir: Path | None,
     timeout: float,
     http_port: int | None,
+    extra: Extra,
     *,
     host: str | None,
     to: str,
@@ -92,6 +122,7 @@ def _smoke_server(
     from tritonbuild.engine.lock import hold
     from tritonbuild.smoke.here import InSandbox
     from tritonbuild.smoke.run import run_smoke
+    from tritonbuild.smoke.soak import Soak
 
     ws, plan = open_finished(work_dir)
     with contextlib.ExitStack() as stack:
@@ -103,7 +134,11 @@ def _smoke_server(
             place, how = InSandbox(sandbox), describe_place(sandbox, Arch(plan.selection.arch))
         stack.enter_context(hold(ws, "smoke"))
         step = stack.enter_context(terminal.step(f"run the server {how} and ask it"))
-        report = run_smoke(ws, plan, place=place, timeout=timeout, http_port=http_port)
+        is_soaked = extra.seconds or extra.requests
+        report = run_smoke(
+            ws, plan, place=place, timeout=timeout, http_port=http_port, own_models=extra.models,
+            soak=Soak(extra.seconds, extra.requests) if is_soaked else None,
+        )  # fmt: skip
         step.failed = not report.passed
     _print(report, as_json=as_json)
     report.raise_if_failed()

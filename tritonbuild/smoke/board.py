@@ -122,6 +122,7 @@ class _Held:
     """A server that ends when it is not held any more."""
 
     session: Session
+    pid = None
 
     def poll(self) -> int | None:
         return self.session.poll()

@@ -86,6 +86,10 @@ class _Child:
     child: subprocess.Popen[bytes]
     nested: bool
 
+    @property
+    def pid(self) -> int:
+        return self.child.pid
+
     def poll(self) -> int | None:
         return self.child.poll()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tritonbuild import proc
@@ -13,15 +14,17 @@ from tritonbuild.console import terminal
 from tritonbuild.errors import SmokeTestError, UsageError
 from tritonbuild.paths import write_text
 from tritonbuild.plan.model import Plan
-from tritonbuild.smoke.checks import CHECKS
+from tritonbuild.smoke.checks import CHECKS, QUESTIONS
 from tritonbuild.smoke.checks.in_process import start_in_process
 from tritonbuild.smoke.client import AnswerError, Client
 from tritonbuild.smoke.models import MODELS, find_missing, write_models
-from tritonbuild.smoke.server import Server, run_server, tail_log
+from tritonbuild.smoke.own import ask_own, check_own_models, make_own_checks, write_own_models
+from tritonbuild.smoke.server import Server, ServerFlags, run_server, tail_log
+from tritonbuild.smoke.soak import Soak, run_soak
 from tritonbuild.smoke.trial import NO_ANSWER, Check, CheckResult, Trial, run_check
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tritonbuild.paths import Workspace
@@ -35,7 +38,18 @@ DEFAULT_TIMEOUT = 120.0
 _DEATH_SECONDS = 3.0
 
 # Components that the checks cover, or that need no check of their own.
-_COVERED = ("core", "backend", "python", "onnxruntime", "ensemble", "checksum", "local")
+_COVERED = (
+    "core",
+    "backend",
+    "python",
+    "onnxruntime",
+    "ensemble",
+    "checksum",
+    "local",
+    "tnn-library",
+)
+# Components whose models nobody can make up here.
+_ASKED_WITH_OWN = ("tnn",)
 
 
 @dataclass(frozen=True)
@@ -46,11 +60,13 @@ class Subject:
         components: The build's components.
         triton_version: Version that the server must report; None where the plan does not say.
         without: `grpc` or `metrics` where the core was built without it.
+        flags: What its command line is like.
     """
 
     components: tuple[str, ...]
     triton_version: str | None
     without: frozenset[str] = frozenset()
+    flags: ServerFlags = field(default_factory=ServerFlags)
 
 
 @dataclass(frozen=True)
@@ -131,14 +147,19 @@ def read_subject(plan: Plan | Mapping[str, Any]) -> Subject:
     components = tuple(content["selection"]["components"])
     switches = {flag["name"]: flag["value"] for flag in content.get("flags", {}).get("core", ())}
     version = switches.get("TRITON_VERSION")
+    flags = ServerFlags()
     for step in content.get("steps", ()):
-        version = version or step.get("details", {}).get("triton_version")
+        details = step.get("details", {})
+        version = version or details.get("triton_version")
+        if "server" in details:
+            said = details["server"]
+            flags = ServerFlags(said["model_repository"], frozenset(said["lacks"]))
     off = {name for name in ("http", "grpc", "metrics")
            if switches.get(f"TRITON_ENABLE_{name.upper()}") == "OFF"}  # fmt: skip
     if "http" in off:
         msg = "this server was built without HTTP, which smoke asks it through"
         raise UsageError(msg, hint="build it without --set core.TRITON_ENABLE_HTTP=OFF")
-    return Subject(components, version, frozenset(off))
+    return Subject(components, version, frozenset(off), flags)
 
 
 def run_smoke(
@@ -149,6 +170,8 @@ def run_smoke(
     timeout: float = DEFAULT_TIMEOUT,
     http_port: int | None = None,
     templates: Path | None = None,
+    own_models: Sequence[Path] = (),
+    soak: Soak | None = None,
 ) -> SmokeReport:
     """Start the assembled server, ask it everything, stop it; the report is also in smoke.json.
 
@@ -159,18 +182,23 @@ def run_smoke(
         timeout: Seconds until the server must be ready.
         http_port: Port for HTTP; a free one where it is None.
         templates: Folder of the models; the shipped one where it is None.
+        own_models: Folders of the user's models, which are asked, too.
+        soak: How long the server is asked over and over in the end; None leaves it out.
 
     Raises:
-        UsageError: There is no assembled server.
+        UsageError: There is no assembled server, or a folder is no model.
         HostError: That place cannot run it, or `http_port` is taken.
     """
     place.check(ws.tritonserver_dir)
+    check_own_models(own_models)
     subject = read_subject(plan)
     started = time.monotonic()
     models_dir = ws.root / "smoke" / "models"
     models = write_models(models_dir, subject.components, template=templates)
     log = ws.logs_dir / "smoke-server.log"
-    at_start = [name for name in models if MODELS[name].at_start]
+    own = write_own_models(models_dir, own_models)
+    at_start = [*(name for name in models if MODELS[name].at_start), *own]
+    checks = _list_checks(own, soak)
     results: list[CheckResult] = []
     trial: Trial | None = None
     # The pool is left last: calls that still wait for the server end when it is stopped.
@@ -179,11 +207,12 @@ def run_smoke(
             with run_server(
                 place, ws.tritonserver_dir, models_dir, load=at_start, log=log,
                 timeout=timeout, http_port=http_port, without=subject.without,
+                flags=subject.flags,
             ) as server:  # fmt: skip
                 trial = _make_trial(server, subject)
-                _run_checks(trial, subject, pool, results)
+                _run_checks(checks, trial, subject, pool, results)
         except SmokeTestError as err:
-            results += _explain_no_start(err, time.monotonic() - started)
+            results += _explain_no_start(checks, err, time.monotonic() - started)
         except BaseException:
             with proc.stopped():  # Ctrl-C: what waits for its turn in the pool is not begun
                 pool.shutdown(cancel_futures=True)
@@ -197,14 +226,36 @@ def _make_trial(server: Server, subject: Subject) -> Trial:
     return Trial(server, Client(server.http_url), subject.triton_version, without=subject.without)
 
 
+def _list_checks(own: Sequence[str], soak: Soak | None) -> tuple[Check, ...]:
+    """Return all checks in order: those that every build has, and what the user wants on top."""
+    *usual, stop = CHECKS
+    more = []
+    if soak is not None:
+
+        def run(trial: Trial) -> str:
+            answered = trial.client.answered
+            questions = [
+                *(partial(one.run, trial) for one in QUESTIONS if answered.get(one.models[0])),
+                *(partial(ask_own, trial.client, name) for name in own),
+            ]
+            return run_soak(trial, soak, questions)
+
+        more.append(Check("soak", "memory levels off while it is asked over and over", run))
+    return (*usual, *make_own_checks(own), *more, stop)
+
+
 def _run_checks(
-    trial: Trial, subject: Subject, pool: ThreadPoolExecutor, results: list[CheckResult]
+    checks: Sequence[Check],
+    trial: Trial,
+    subject: Subject,
+    pool: ThreadPoolExecutor,
+    results: list[CheckResult],
 ) -> None:
     """Run every check that this build has models for; a dead server fails all that are left."""
     unloaded = _find_unloaded(trial.client)
     death: str | None = None
     try:
-        for check in CHECKS:
+        for check in checks:
             if check.name.startswith("load-") and trial.c_api is None:
                 # Not before: while a model loads, the server lets other requests on the same
                 # thread wait, and the first answer should not.
@@ -224,7 +275,7 @@ def _run_checks(
     finally:
         trial.close()
     results += [
-        CheckResult(name, "skip", 0.0, "needs hardware that only the board has")
+        CheckResult(name, "skip", 0.0, _explain_no_check(name))
         for name in subject.components
         if name not in _COVERED
     ]
@@ -243,6 +294,12 @@ _LOADED_LATER = (
     "batched",
     "instances",
 )
+
+
+def _explain_no_check(component: str) -> str:
+    if component in _ASKED_WITH_OWN:
+        return "asked with a model of yours: --model DIR"
+    return "needs hardware that only the board has"
 
 
 def _start_loads(trial: Trial, subject: Subject, pool: ThreadPoolExecutor) -> None:
@@ -283,11 +340,13 @@ def _skip_or_fail(
     return None
 
 
-def _explain_no_start(err: SmokeTestError, seconds: float) -> list[CheckResult]:
+def _explain_no_start(
+    checks: Sequence[Check], err: SmokeTestError, seconds: float
+) -> list[CheckResult]:
     first, *_ = err.message.splitlines()
     start = CheckResult("start", "fail", seconds, first, "the server starts")
     why = "the server did not start"
-    return [start, *(CheckResult(c.name, "skip", 0.0, why, c.proves) for c in CHECKS)]
+    return [start, *(CheckResult(c.name, "skip", 0.0, why, c.proves) for c in checks)]
 
 
 def _make_report(

@@ -50,6 +50,19 @@ class Ports:
 
 
 @dataclass(frozen=True)
+class ServerFlags:
+    """How a release's tritonserver is called.
+
+    Attributes:
+        model_repository: The option that names the models.
+        lacks: Options that it does not know.
+    """
+
+    model_repository: str = "--model-repository"
+    lacks: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Route:
     """Ports of a server's machine, and those of this one that lead to them.
 
@@ -64,6 +77,10 @@ class Route:
 
 class Process(Protocol):
     """A server's process, wherever it runs."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its number where it runs on this machine, or that of what it runs in."""
 
     def poll(self) -> int | None:
         """Return its exit code, None while it runs."""
@@ -149,6 +166,11 @@ class Server:
     _process: Process
     _opened: Opened
     _is_traced: bool
+
+    @property
+    def pid(self) -> int | None:
+        """The process that was started, in a sandbox the server is below it; None on a board."""
+        return self._process.pid
 
     @property
     def http_url(self) -> str:
@@ -240,6 +262,7 @@ def run_server(
     http_port: int | None = None,
     ports: Ports | None = None,
     without: Collection[str] = (),
+    flags: ServerFlags = ServerFlags(),
 ) -> Iterator[Server]:
     """Run a server for the length of the block; it is stopped in whatever way the block ends.
 
@@ -254,6 +277,7 @@ def run_server(
         ports: The three ports, to be had as they are; free ones where it is None.
         without: `grpc` or `metrics` where the server was built without it: it then refuses the
             options.
+        flags: What its command line is like.
 
     Raises:
         SmokeTestError: It died while starting or was not ready in time.
@@ -266,7 +290,7 @@ def run_server(
         options = _list_options(tritonserver_dir, opened)
         for attempt in range(_PORT_TRIES):
             route = Route(ports, ports) if ports else opened.pick_ports(http_port)
-            argv = _server_argv(opened, options, route.there, load, without)
+            argv = _server_argv(opened, options, route.there, load, without, flags)
             try:
                 server = _start(stack, opened, argv, route, log, timeout)
                 break
@@ -305,8 +329,10 @@ def _server_argv(
     ports: Ports,
     load: Sequence[str] | None,
     without: Collection[str],
+    flags: ServerFlags,
 ) -> list[str]:
-    argv = [f"{opened.tree}/bin/tritonserver", f"--model-repository={opened.models}", *options]
+    models = f"{flags.model_repository}={opened.models}"
+    argv = [f"{opened.tree}/bin/tritonserver", models, *options]
     if load is not None:
         argv += ["--model-control-mode=explicit", *(f"--load-model={name}" for name in load)]
         # A model that cannot be loaded is a finding about that model; the others are still asked.
@@ -315,7 +341,7 @@ def _server_argv(
     for name, port in (("http", ports.http), ("grpc", ports.grpc), ("metrics", ports.metrics)):
         if name not in without:
             argv += [f"--{name}-address={LOOPBACK}", f"--{name}-port={port}"]
-    return argv
+    return [word for word in argv if word.partition("=")[0] not in flags.lacks]
 
 
 def pick_ports(http_port: int | None = None) -> Ports:

@@ -19,6 +19,9 @@ from tritonbuild.smoke.checks import (
     scheduling,
 )
 
+# What is asked over and over where memory is watched; all of it was asked before.
+QUESTIONS = (basics.HTTP_JSON, basics.HTTP_BINARY, basics.ONNX)
+
 CHECKS = (
     basics.READY,
     basics.HTTP_JSON,
