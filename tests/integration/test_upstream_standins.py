@@ -103,7 +103,8 @@ def test_second_call_makes_nothing_anew(module, standins):
 def test_repositories_have_upstreams_tags(standins):
     for name in ("server", "core", "backend", "common", "third_party", "python_backend"):
         commits = standins.commits[f"triton-inference-server/{name}"]
-        assert set(commits) == {"r23.12", "r24.01"}
+        old = set() if name == "python_backend" else {"r20.09"}
+        assert set(commits) == {"r23.12", "r24.01", *old}
         assert commits["r23.12"] != commits["r24.01"]
     refs = run("git", "show-ref", cwd=standins.repository("zjd1988/rknn_backend"), env={})
     assert "refs/heads/r23.12" in refs, "a branch, as upstream has it"
@@ -302,3 +303,30 @@ def test_json_compiles_its_tests_in_spite_of_build_testing(standins, tmp_path, o
     configure(standins, source, "-DBUILD_TESTING:BOOL=OFF", *options)
     build(standins, source)
     assert (source / "build" / "test" / "test-ubjson").exists() == built
+
+
+# --- 20.09 and its TNN backend ------------------------------------------------------------------
+
+
+def test_super_build_of_2009_refuses_metrics_of_a_gpu_that_is_off(standins, tmp_path):
+    server = clone(standins, "triton-inference-server/server", "r20.09", tmp_path)
+    assert not (server / "CMakeLists.txt").exists()
+    said = run("cmake", "-S", server / "build", "-B", server / "out", "-DTRITON_ENABLE_GPU=OFF",
+               cwd=server, env=standins.git_environment(), code=None)  # fmt: skip
+    assert "METRICS_GPU=ON requires TRITON_ENABLE_GPU=ON" in said
+
+
+def test_tnn_installs_nothing(standins, tmp_path):
+    tnn = clone(standins, "Tencent/TNN", "v0.3.0", tmp_path)
+    configure(standins, tnn)
+    build(standins, tnn, "all")
+    assert "libTNN.so.0" in read_dynamic(tnn / "build" / "libTNN.so")
+    assert "unknown target 'install'" in build(standins, tnn, code=None)
+
+
+def test_tnn_backend_is_made_for_its_authors_machine(standins, tmp_path):
+    tnn = clone(standins, "t90tank/triton-tnn-serving", "main", tmp_path)
+    assert b"ELF" not in (tnn / "src/tnn/tnnlib/libtnn.so").read_bytes()[:4]
+    text = (tnn / "CMakeLists.txt").read_text()
+    assert 'INSTALL_RPATH "/models/test"' in text
+    assert '"main" CACHE STRING "Tag for triton-inference-server/backend repo"' in text

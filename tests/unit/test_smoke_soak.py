@@ -41,6 +41,8 @@ GROWTHS = {
     "noise": (False, lambda t: 200 + 6 * math.sin(500 * t)),
     "warm-up": (False, lambda t: 200 + 100 * min(t, 0.3)),
     "levels-off": (False, lambda t: 200 + 60 * (1 - math.exp(-12 * t))),
+    "fades": (False, lambda t: 50 + 100 * (1 - math.exp(-7 * t))),
+    "up-and-down": (False, lambda t: 200 + 20 * (t > 0.5) - 10 * (t > 0.67) + 20 * (t > 0.84)),
     "little": (False, lambda t: 200 + 3 * t),
     "one-step": (False, lambda t: 200 + (30 if t > 0.6 else 0)),
     "shrinks": (False, lambda t: 200 - 40 * t),

@@ -89,15 +89,29 @@ class Version:
         values: What the @NAMES@ in its files become.
         submodules: Path in the repository to (repository, its tag).
         branch: It is a branch, not a tag.
+        folder: Folder of its files, where it is not the one of the repository's name.
+        overlays: Folders whose files are put over those, and where in the repository.
     """
 
     values: dict[str, str] = field(default_factory=dict)
     submodules: dict[str, tuple[str, str]] = field(default_factory=dict)
     branch: bool = False
+    folder: str | None = None
+    overlays: tuple[tuple[str, str], ...] = ()
 
 
 def _releases() -> dict[str, Version]:
     return {tag: Version(dict(values)) for tag, values in RELEASES.items()}
+
+
+def _with_2009(version: Version) -> dict[str, Version]:
+    """Return the releases, and before them 20.09."""
+    return {"r20.09": version, **_releases()}
+
+
+# What was another version then; the rest is that of the first release above.
+R2009 = {**RELEASES["r23.12"], "TRITON_VERSION": "2.3.0", "API_MINOR": "0"}
+PROMETHEUS_URL = f"{GITHUB}jupp0r/prometheus-cpp/archive/v0.7.0.tar.gz"
 
 
 def _tagged(*tags: str) -> dict[str, Version]:
@@ -113,11 +127,17 @@ REPOSITORIES: dict[str, dict[str, Version]] = {
     "google/googletest": _tagged("release-1.12.1"),
     "google/re2": _tagged("2022-04-01"),
     "protocolbuffers/protobuf": {
-        "v22.3": Version(
-            submodules={"third_party/googletest": ("google/googletest", "release-1.12.1")}
-        )
+        tag: Version(submodules={"third_party/googletest": ("google/googletest", "release-1.12.1")})
+        for tag in ("v3.8.0", "v22.3")
     },
     "grpc/grpc": {
+        "v1.25.0": Version(
+            submodules={
+                "third_party/cares/cares": ("c-ares/c-ares", "cares-1_17_2"),
+                "third_party/googletest": ("google/googletest", "release-1.12.1"),
+                "third_party/protobuf": ("protocolbuffers/protobuf", "v3.8.0"),
+            }
+        ),
         "v1.54.3": Version(
             submodules={
                 "third_party/abseil-cpp": ("abseil/abseil-cpp", "20220623.0"),
@@ -126,7 +146,7 @@ REPOSITORIES: dict[str, dict[str, Version]] = {
                 "third_party/protobuf": ("protocolbuffers/protobuf", "v22.3"),
                 "third_party/re2": ("google/re2", "2022-04-01"),
             }
-        )
+        ),
     },
     "curl/curl": _tagged("curl-7_86_0"),
     "nlohmann/json": {
@@ -142,15 +162,27 @@ REPOSITORIES: dict[str, dict[str, Version]] = {
     "open-telemetry/opentelemetry-cpp": _tagged("v1.8.3", "v1.13.0"),
     "pybind/pybind11": _tagged("v2.10.0"),
     "dmlc/dlpack": _tagged("v0.8"),
-    f"{_TRITON}/common": _releases(),
-    f"{_TRITON}/core": _releases(),
-    f"{_TRITON}/backend": _releases(),
-    f"{_TRITON}/third_party": _releases(),
-    f"{_TRITON}/server": _releases(),
+    f"{_TRITON}/common": _with_2009(Version(R2009)),
+    f"{_TRITON}/core": _with_2009(Version(R2009)),
+    f"{_TRITON}/backend": _with_2009(Version(R2009, overlays=(("backend-20.09", ""),))),
+    f"{_TRITON}/third_party": _with_2009(Version(R2009)),
+    f"{_TRITON}/server": _with_2009(
+        Version(
+            R2009,
+            folder="server-20.09",
+            overlays=(
+                ("core/src", "src/core"),
+                ("server/src", "src/servers"),
+                ("re2/re2", "src/re2"),
+            ),
+        )
+    ),
     f"{_TRITON}/python_backend": _releases(),
     f"{_TRITON}/onnxruntime_backend": _releases(),
     "zjd1988/rknn_backend": {"r23.12": Version(branch=True)},
     "rockchip-linux/rknpu2": _tagged("v1.5.2"),
+    "Tencent/TNN": _tagged("v0.3.0"),
+    "t90tank/triton-tnn-serving": {"main": Version(branch=True)},
 }
 
 # Where the libraries of Rockchip's that are binaries in the repositories come from.
@@ -229,7 +261,7 @@ def materialise(
         shutil.rmtree(root / part, ignore_errors=True)
     stamp.unlink(missing_ok=True)
     root.mkdir(parents=True, exist_ok=True)
-    sha256 = {BOOST_URL: _write_boost(root)}
+    sha256 = {BOOST_URL: _write_boost(root), PROMETHEUS_URL: _write_prometheus(root)}
     for theirs, name in (("aarch64", "aarch64"), ("x86_64", "x64")):
         file = f"onnxruntime-linux-{name}-{ORT_VERSION}.tgz"
         sha256[ORT_URL + file] = _write_onnxruntime(root, theirs, file)
@@ -238,6 +270,7 @@ def materialise(
     for name, versions in REPOSITORIES.items():
         values = {
             "BOOST_SHA256": sha256[BOOST_URL],
+            "PROMETHEUS_SHA256": sha256[PROMETHEUS_URL],
             "PYBIND11_COMMIT": commits.get("pybind/pybind11", {}).get("v2.10.0", ""),
         }
         commits[name] = _make_repository(root, name, versions, values, commits, binaries)
@@ -299,20 +332,23 @@ def _run(*argv: str, cwd: Path | None = None, data: bytes | None = None) -> byte
     return done.stdout
 
 
-def _read_tree(folder: Path, values: dict[str, str]) -> Tree:
+def _read_tree(
+    folder: Path, values: dict[str, str], overlays: tuple[tuple[str, str], ...] = ()
+) -> Tree:
     """Return a stand-in's files, with what every one of them has."""
     shared = HERE / "shared"
     tree: Tree = {"LICENSE": ("100644", (shared / "LICENSE").read_bytes())}
     record = shared / "standin_record.cmake"
     tree["cmake/standin_record.cmake"] = ("100644", record.read_bytes())
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or "__pycache__" in path.parts:
-            continue
-        content = path.read_bytes()
-        for name, value in values.items():
-            content = content.replace(f"@{name}@".encode(), value.encode())
-        mode = "100755" if path.stat().st_mode & 0o100 else "100644"
-        tree[path.relative_to(folder).as_posix()] = (mode, content)
+    for source, place in ((folder, ""), *((HERE / name, place) for name, place in overlays)):
+        for path in sorted(source.rglob("*")):
+            if not path.is_file() or "__pycache__" in path.parts:
+                continue
+            content = path.read_bytes()
+            for name, value in values.items():
+                content = content.replace(f"@{name}@".encode(), value.encode())
+            mode = "100755" if path.stat().st_mode & 0o100 else "100644"
+            tree[(Path(place) / path.relative_to(source)).as_posix()] = (mode, content)
     return tree
 
 
@@ -330,7 +366,9 @@ def _make_repository(
     stream = io.BytesIO()
     previous = ""
     for mark, (tag, version) in enumerate(versions.items(), start=1):
-        tree = _read_tree(folder, {**values, **version.values}) | binaries.get(name, {})
+        own = HERE / version.folder if version.folder else folder
+        tree = _read_tree(own, {**values, **version.values}, version.overlays)
+        tree |= binaries.get(name, {})
         gitlinks = {path: commits[sub][ref] for path, (sub, ref) in version.submodules.items()}
         if gitlinks:
             tree[".gitmodules"] = ("100644", _format_gitmodules(version).encode())
@@ -420,6 +458,14 @@ def _read_folder(folder: Path) -> dict[str, bytes | str]:
 def _write_boost(root: Path) -> str:
     entries = {f"boost_1_79_0/{p}": data for p, data in _read_folder(HERE / "boost").items()}
     return _write_archive(root, BOOST_URL, entries)
+
+
+def _write_prometheus(root: Path) -> str:
+    files = {f"prometheus-cpp-0.7.0/{p}": data
+             for p, data in _read_folder(HERE / "prometheus-cpp").items()}  # fmt: skip
+    record = (HERE / "shared" / "standin_record.cmake").read_bytes()
+    files["prometheus-cpp-0.7.0/cmake/standin_record.cmake"] = record
+    return _write_archive(root, PROMETHEUS_URL, files)
 
 
 def _compiler(machine: str, name: str) -> str:

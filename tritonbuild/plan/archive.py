@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from tritonbuild.errors import UsageError
+from tritonbuild.plan.frame import describe_server
 from tritonbuild.plan.model import Step, StepKind
 from tritonbuild.plan.root import plan_root
 from tritonbuild.plan.select import TREE
@@ -61,6 +62,7 @@ def plan_archive_steps(book: RecipeBook, selection: Selection) -> tuple[Step, ..
             ],
             "triton_version": release.triton_version,
             "date": release.date,
+            **describe_server(release),
         },
     )  # fmt: skip
     verify = Step(

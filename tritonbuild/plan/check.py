@@ -9,7 +9,7 @@ from tritonbuild.errors import RecipeError, TritonBuildError, UnsupportedError
 from tritonbuild.plan.archive import has_tree
 from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Request
-from tritonbuild.plan.select import lineage
+from tritonbuild.plan.select import lineage, misfits_of
 from tritonbuild.plan.wheel import check_assembly
 from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import load_patch
@@ -107,6 +107,8 @@ def _providers_for(book: RecipeBook, board: str, os: str, release: str) -> list[
     planned all the same: to say what is wrong.
     """
     known, recipe, own = book.names("components"), book.board(board), book.release(release)
+    if any(misfits_of(book, own, name) for name in recipe.components if name in known):
+        return list(own.providers) if release == recipe.release else []
     found = []
     for kind in own.providers:
         if kind is ProviderKind.ARCHIVE and not has_tree(own, recipe, os):

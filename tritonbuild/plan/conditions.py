@@ -79,8 +79,10 @@ def _parse_version(text: str, tool: str, machine: Machine) -> tuple[int, ...]:
 
 
 def is_within(wanted: str, version: str) -> bool:
-    """Return whether a version such as `1.5.2` is in a range such as `>=1.5,<2`."""
-    return _is_within(wanted, tuple(int(part) for part in version.split(".")))
+    """Return whether a version of numbers, such as `1.5.2`, is in a range such as `>=2.6,<3`."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    numbers = tuple(int(part) for part in found[0].split(".")) if found else (0,)
+    return _is_within(wanted, numbers)
 
 
 def _is_within(wanted: str, version: tuple[int, ...]) -> bool:

@@ -14,6 +14,7 @@ from tritonbuild.plan.containers import CONTAINERS, plan_containers, plan_image
 from tritonbuild.plan.model import Executor, Step, StepKind
 from tritonbuild.plan.packages import packages_of, runtime_packages_of
 from tritonbuild.plan.root import plan_build_root, plan_compilers, plan_root, plan_tools_root
+from tritonbuild.recipe.model import ServerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tritonbuild.plan.model import Selection
     from tritonbuild.plan.source import Part
     from tritonbuild.recipe.load import RecipeBook
+    from tritonbuild.recipe.model import Release
 
 
 def frame_stages(
@@ -76,7 +78,12 @@ def _plan_sources(parts: Sequence[Part]) -> tuple[Step, Step]:
     """Return the step that brings everything from outside, and the check of all patches."""
     details: dict[str, object] = {
         "repositories": [
-            {"component": part.name, "repository": part.clone.repository, "ref": part.tag}
+            {
+                "component": part.name,
+                "repository": part.clone.repository,
+                "ref": part.tag,
+                **({"cmake_dir": part.source.cmake_dir} if part.source.cmake_dir else {}),
+            }
             for part in parts
         ],
         "archives": [
@@ -105,6 +112,13 @@ def _plan_sources(parts: Sequence[Part]) -> tuple[Step, Step]:
     return sources, check
 
 
+def describe_server(release: Release) -> dict[str, object]:
+    """Return how a release's server is called, where that is not as in later ones."""
+    if release.server == ServerOptions():
+        return {}
+    return {"server": release.server.model_dump(mode="json")}
+
+
 def _plan_tree(book: RecipeBook, selection: Selection, parts: Sequence[Part]) -> tuple[Step, ...]:
     """Return assembly and verification."""
     last = [f"{StepKind.INSTALL}-{part.name}" for part in parts]
@@ -127,6 +141,7 @@ def _plan_tree(book: RecipeBook, selection: Selection, parts: Sequence[Part]) ->
             ],
             "triton_version": release.triton_version,
             "date": release.date,
+            **describe_server(release),
         },
     )  # fmt: skip
     verify = Step(

@@ -50,6 +50,7 @@ def make_plan(
         RecipeError: A recipe is missing or wrong.
         UsageError: The request contradicts itself or the board.
     """
+    book = _suit_to_release(book, request)
     selection = resolve_selection(book, request, machine)
     board = book.board(selection.board)
     options = _complete_options(book, options or SourceOptions(platform=board.platform), selection)
@@ -95,6 +96,12 @@ def _complete_options(
         return options
     libraries = {n: path for n, path in board.libraries.items() if n in selection.components}
     return replace(options, library_paths={**libraries, **options.library_paths})
+
+
+def _suit_to_release(book: RecipeBook, request: Request) -> RecipeBook:
+    """Return the recipes as the release wants them; a name that is wrong is found out later."""
+    name = request.release or book.board(request.board).release
+    return book.suit_to(book.release(name)) if name in book.names("releases") else book
 
 
 def _describe_machine(book: RecipeBook, selection: Selection) -> Machine:

@@ -7,6 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 from tritonbuild.errors import RecipeError, UnsupportedError, UsageError
+from tritonbuild.plan.conditions import is_within
 from tritonbuild.plan.model import Executor, Request, Selection
 from tritonbuild.recipe.fields import ProviderKind
 from tritonbuild.recipe.load import suggest
@@ -50,7 +51,9 @@ def resolve_selection(
     _check_acceleration(request, provider)
     _check_base_image(request, provider)
     _check_mirror(book, request.mirror, provider)
+    book = book.suit_to(release)
     components, added = _resolve_components(book, board, request.components, provider)
+    _check_versions(book, release, components)
     is_source = provider is ProviderKind.SOURCE
     executor = (request.executor or Executor.NATIVE) if is_source else None
     if executor is Executor.NATIVE and machine is not None:
@@ -289,6 +292,39 @@ def _check_limits(board: Board, name: str, provider: ProviderKind) -> None:
     if refusal is not None:
         msg = f"{name} from {provider} does not work on {board.name}: {refusal.what}"
         raise UnsupportedError(msg, hint=f"{refusal.instead}, or leave {name} out")
+
+
+def _check_versions(book: RecipeBook, release: Release, components: tuple[str, ...]) -> None:
+    """Refuse components that were made for other releases.
+
+    Raises:
+        UsageError: Names them all, and what would go together.
+    """
+    wrong = {name: wanted for name in components for wanted in misfits_of(book, release, name)}
+    if not wrong:
+        return
+    said = [f"{name} goes with Triton {' and '.join(v.split(','))}" for name, v in wrong.items()]
+    msg = f"{', '.join(said)}; {release.name} is {release.triton_version}"
+    others = [
+        name
+        for name in book.names("releases")
+        if not any(misfits_of(book, book.release(name), one) for one in components)
+        and ProviderKind.SOURCE in book.release(name).providers
+    ]
+    fitting = [
+        name
+        for name in selectable(book)
+        if book.component(name).kind != "library" and not any(misfits_of(book, release, name))
+    ]
+    ways = [f"--release {' or '.join(others)}"] if others else []
+    ways.append(f"with {release.name}: {', '.join(fitting)}")
+    raise UsageError(msg, hint="; ".join(ways))
+
+
+def misfits_of(book: RecipeBook, release: Release, name: str) -> list[str]:
+    """Return the ranges of Triton's versions of a component which a release is not in."""
+    ranges = [one.triton for one in lineage(book, book.component(name)) if one.triton]
+    return [wanted for wanted in ranges if not is_within(wanted, release.triton_version)]
 
 
 def _sort(book: RecipeBook, graph: dict[str, tuple[str, ...]], rank: dict[str, int]) -> list[str]:

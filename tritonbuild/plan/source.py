@@ -229,13 +229,14 @@ class Part:
     def plan_stages(self) -> list[Step]:
         """Return the component's steps, each of which needs the one before it."""
         chained: list[Step] = []
+        libraries = tuple(f"{StepKind.INSTALL}-{name}" for name in self.source.libraries)
         for step in (
             self._fetch(),
             *self._patch("fetch"),
             *(() if self.source.copies else self._compile()),
             self._install(),
         ):
-            before = (chained[-1].id,) if chained else ()
+            before = (chained[-1].id,) if chained else libraries
             chained.append(replace(step, needs=before))
         return chained
 
@@ -253,7 +254,7 @@ class Part:
         )  # fmt: skip
 
     def _fetch(self) -> Step:
-        what = {"core": "server's", "program": "program's"}.get(
+        what = {"core": "server's", "program": "program's", "library": f"{self.name}'s"}.get(
             self.component.kind, f"{self.name} backend's"
         )
         if self.is_upstream:
@@ -275,7 +276,9 @@ class Part:
                 # containers and roots as well, which see no folders of the user's.
                 Command(("git", "clone", *(options or ("--recursive",)), "-b", self.tag, "--",
                          self.clone.repository, folder)),
-                *upstream.prepare(self.source, self._target_machine, self.layout.build_dir),
+                *upstream.prepare(
+                    self.source, self._target_machine, self.layout.build_dir, self._library_trees
+                ),
                 *self._unpack(),
             ),
             patches=self.digest("fetch"), folder=folder,
@@ -291,9 +294,13 @@ class Part:
             *upstream.fetch_repository(
                 self.clone, self.tag, self.layout.build_dir, force=self.options.force_clone
             ),
-            *upstream.prepare(self.source, self._target_machine),
+            *upstream.prepare(self.source, self._target_machine, trees=self._library_trees),
             *self._unpack(),
         )
+
+    @property
+    def _library_trees(self) -> dict[str, str]:
+        return {name: str(self.layout.tree_of(name)) for name in self.source.libraries}
 
     @property
     def _target_machine(self) -> str:
@@ -339,6 +346,8 @@ class Part:
 
     def _configure(self) -> Step:
         where = str(self.layout.server_dir) if self.component.kind == "core" else ".."
+        if self.source.cmake_dir:
+            where = str(self.source_dir / self.source.cmake_dir)
         extra = tuple(
             _format_argument(arg.name, arg.type, arg.value or "")
             for one in self.adjustments
@@ -360,21 +369,28 @@ class Part:
         )  # fmt: skip
 
     def _build(self) -> Step:
-        commands = upstream.make(self.jobs, verbose=self.options.verbose)
+        target = self.source.target
+        commands = upstream.make(self.jobs, verbose=self.options.verbose, target=target)
         if not self.is_upstream:
             commands = (
                 Command(("cd", str(self.work))),
-                Command(("tritonbuild_ninja", str(self.jobs), "install"), incidental=True),
+                Command(("tritonbuild_ninja", str(self.jobs), target), incidental=True),
             )
+        # The command itself is no part of the key: it holds the number of jobs.
+        details: dict[str, object] = {} if target == "install" else {"target": target}
         return self._step(
             StepKind.BUILD, f"build {self.name} with {self.jobs} jobs",
-            "compile, and install below the build folder", commands,
+            "compile, and install below the build folder", commands, **details,
         )  # fmt: skip
 
     def _install(self) -> Step:
         tree = self.layout.tree_of(self.name)
         prefix = self.layout.install_prefix_of(self.name)
-        if self.component.kind == "core":
+        if self.source.tree:
+            title = f"copy {self.name} into the tree"
+            places = {"sources": self.source_dir, "build": self.work, "install": prefix}
+            commands = upstream.install_parts(self.source, places, tree)
+        elif self.component.kind == "core":
             title = "copy the core into the tree"
             commands = upstream.install_core(prefix, tree, self.layout.server_dir)
             if self.options.collect_sources:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tritonbuild.errors import RecipeError
 from tritonbuild.plan.model import Command
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import PurePosixPath
 
     from tritonbuild.recipe.component import Component, GitClone, SourceProvider
@@ -82,7 +84,10 @@ def fetch_repository(
 
 
 def prepare(
-    source: SourceProvider, machine: str, build_dir: PurePosixPath | None = None
+    source: SourceProvider,
+    machine: str,
+    build_dir: PurePosixPath | None = None,
+    trees: Mapping[str, str] | None = None,
 ) -> tuple[Command, ...]:
     """Return what a component needs between its clone and cmake.
 
@@ -90,11 +95,17 @@ def prepare(
         source: The component's source.
         machine: The target, as build.py calls it.
         build_dir: The build folder, where the script is not there yet.
+        trees: Where the files of each library are that it is linked to.
     """
-    commands = tuple(
-        Command(tuple(word.replace("{target.machine}", machine) for word in words))
-        for words in source.prepare
-    )
+    stands_for = {"{target.machine}": machine}
+    stands_for |= {f"{{tree.{name}}}": path for name, path in (trees or {}).items()}
+
+    def fill(word: str) -> str:
+        for name, value in stands_for.items():
+            word = word.replace(name, value)
+        return word
+
+    commands = tuple(Command(tuple(map(fill, words))) for words in source.prepare)
     if commands and build_dir is not None:
         return (Command(("cd", str(build_dir))), *commands)
     return commands
@@ -109,9 +120,9 @@ def configure(work: PurePosixPath, arguments: tuple[str, ...]) -> tuple[Command,
     )
 
 
-def make(jobs: int, *, verbose: bool = True) -> tuple[Command, ...]:
+def make(jobs: int, *, verbose: bool = True, target: str = "install") -> tuple[Command, ...]:
     """Return the compilation of what was configured."""
-    return (Command(("make", f"-j{jobs}", f"VERBOSE={int(verbose)}", "install")),)
+    return (Command(("make", f"-j{jobs}", f"VERBOSE={int(verbose)}", target)),)
 
 
 def install_core(
@@ -139,6 +150,34 @@ def install_core(
         Command(("cp", str(server_dir / "LICENSE"), str(tree))),
         Command(("cp", str(server_dir / "TRITON_VERSION"), str(tree))),
     )
+
+
+def install_parts(
+    source: SourceProvider, places: Mapping[str, PurePosixPath], tree: PurePosixPath
+) -> tuple[Command, ...]:
+    """Return the copies of what a recipe says that its component leaves.
+
+    Args:
+        source: The component's source.
+        places: What `sources`, `build` and `install` are.
+        tree: The tree.
+
+    Raises:
+        RecipeError: It takes something from elsewhere.
+    """
+    commands: list[Command] = []
+    for part in source.tree:
+        place, _, inside = part.from_.partition("/")
+        if place not in places or not inside:
+            msg = f"tree: {part.from_}: files are taken from {', '.join(places)}"
+            raise RecipeError(msg, hint="for example build/libNAME.so*")
+        folder = str(tree / part.to) if part.to else str(tree)
+        commands += [
+            Command(("mkdir", "-p", folder)),
+            # Options may stand last for GNU's cp; links stay links.
+            Command(("cp", str(places[place] / inside), folder, "-rP"), glob="*" in inside),
+        ]
+    return tuple(commands)
 
 
 def collect_sources(

@@ -20,6 +20,7 @@ from tritonbuild.recipe.fields import (
     RelativePath,
     Size,
     Strict,
+    VersionRange,
 )
 
 CMakeType = Literal["BOOL", "STRING", "PATH", "FILEPATH", "INTERNAL"]
@@ -141,6 +142,16 @@ class SourceVariant(Strict):
     """CMake calls `docker build`."""
 
 
+class TreePart(Strict):
+    """Files that a component leaves in the tree."""
+
+    from_: Annotated[RelativePath, Field(alias="from")]
+    """Files or a folder below `sources`, `build` (CMake's folder) or `install` (its prefix); the last
+    part may be a pattern. Links stay links."""
+    to: RelativePath | None = None
+    """Folder of the tree; its top where this is left out."""
+
+
 class SourceProvider(Strict):
     """How to build a component from source."""
 
@@ -163,8 +174,17 @@ class SourceProvider(Strict):
     build_type: str | None = None
     """Its CMAKE_BUILD_TYPE, whatever is asked for."""
     prepare: tuple[tuple[str, ...], ...] = ()
-    """What build.py runs in the build folder after the clone, as argument lists;
-    {target.machine} stands for aarch64 or x86_64."""
+    """What runs in the build folder after the clone, as argument lists; {target.machine} stands for
+    aarch64 or x86_64."""
+    cmake_dir: RelativePath | None = None
+    """Folder of its sources that CMake is given; their top where this is left out."""
+    target: CMakeName = "install"
+    """What of it is built."""
+    libraries: tuple[Name, ...] = ()
+    """Components of kind library that are built before it: {tree.NAME} in `prepare` is where one's
+    files are."""
+    tree: tuple[TreePart, ...] = ()
+    """What goes into the tree, where it is not what its kind usually leaves."""
     copies: tuple[RelativePath, ...] = ()
     """Files of its sources that go into the tree as they are; nothing is compiled then."""
     patches: tuple[RelativePath, ...] = ()
@@ -235,9 +255,11 @@ class ArchiveProvider(Strict):
 class Component(Recipe):
     """Something that gets built or fetched: the core, or a backend."""
 
-    kind: Literal["core", "backend", "repoagent", "cache", "core-switch", "program"]
-    """A core-switch (such as ensemble) is built into the core: it has no section of its own. A
-    program is one that the server does not need."""
+    kind: Literal["core", "backend", "repoagent", "cache", "core-switch", "library", "program"]
+    """A core-switch (such as ensemble) is built into the core: it has no section of its own. A library
+    is for other components to be linked to. A program is one that the server does not need."""
+    triton: VersionRange | None = None
+    """Versions of the server that it goes with; all, where this is left out."""
     abstract: bool = False
     """Only there for others to extend."""
     extends: Name | None = None

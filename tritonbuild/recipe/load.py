@@ -9,7 +9,7 @@ import difflib
 import functools
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -67,6 +67,7 @@ class RecipeBook:
     folders: tuple[Path, ...]
     _loaded: dict[tuple[str, str], Recipe] = field(default_factory=dict)
     _names: dict[str, list[str]] = field(default_factory=dict)
+    _aliases: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @classmethod
     def open(cls, user_dir: Path | None = None) -> RecipeBook:
@@ -91,8 +92,31 @@ class RecipeBook:
         changed = {(kind, recipe.name): recipe for recipe in recipes}
         names = {*self.names(kind), *(name for _, name in changed)}
         return RecipeBook(
-            self.folders, {**self._loaded, **changed}, {**self._names, kind: sorted(names)}
+            self.folders,
+            {**self._loaded, **changed},
+            {**self._names, kind: sorted(names)},
+            self._aliases,
         )
+
+    def suit_to(self, release: Release) -> RecipeBook:
+        """Return a book in which the components are those that a release builds in its own way.
+
+        Raises:
+            RecipeError: The release names one that does not exist.
+        """
+        replaced = []
+        for name, way in release.components.items():
+            for one in (name, way):
+                self.check_reference(
+                    "components", one, "releases", release.name, "components", name
+                )
+            own = self.component(way)
+            replaced.append(own.model_copy(update={"name": name, "abstract": False}))
+        if not replaced:
+            return self
+        book = self.with_recipes("components", replaced)
+        aliases = {("components", name): way for name, way in release.components.items()}
+        return replace(book, _aliases={**self._aliases, **aliases})
 
     def names(self, kind: str) -> list[str]:
         """Return the names of all recipes of a kind (`boards`, `components`, ...), sorted."""
@@ -107,6 +131,7 @@ class RecipeBook:
         Raises:
             RecipeError: There is none of that name; close names are offered.
         """
+        name = self._aliases.get((kind, name), name)
         for folder in self.folders:
             path = folder / kind / f"{name}.yaml"
             if _NAME.fullmatch(name) and os.path.lexists(path):

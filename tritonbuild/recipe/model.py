@@ -131,6 +131,15 @@ class RepoTags(Strict):
     """Tag of the repository `third_party`."""
 
 
+class ServerOptions(Strict):
+    """Options of tritonserver that are not the same in all releases."""
+
+    model_repository: Annotated[str, Field(pattern=r"^--[a-z-]+$")] = "--model-repository"
+    """The option that names the folder of models."""
+    lacks: tuple[Annotated[str, Field(pattern=r"^--[a-z-]+$")], ...] = ()
+    """Options of later releases that it does not know."""
+
+
 class Release(Recipe):
     """A Triton release: the versions that belong together."""
 
@@ -164,6 +173,10 @@ class Release(Recipe):
     """git address of the server."""
     providers: Annotated[tuple[ProviderKind, ...], Field(min_length=1)] = tuple(ProviderKind)
     """Where components of this release may come from."""
+    components: dict[Name, Name] = {}
+    """Components that this release builds in a way of its own, and the recipe of each way."""
+    server: ServerOptions = ServerOptions()
+    """What its server is called with."""
     pythons: tuple[PythonVersion, ...] = ()
     """Python minor versions for which the wheels hold a python backend stub."""
     wheels: dict[Name, WheelPin] = {}

@@ -53,12 +53,20 @@ def render_cmake_build(
         last: Lines after the last section.
 
     Raises:
-        UsageError: The plan takes wheels, so there is nothing to compile.
+        UsageError: The plan takes wheels, so there is nothing to compile, or the release is older
+            than upstream's script.
         RenderError: A value cannot stand in a script, or the template is broken.
     """
     if plan.selection.provider is not ProviderKind.SOURCE:
         msg = f"cmake_build compiles, and --from {plan.selection.provider} does not"
         raise UsageError(msg, hint="use --from source")
+    ways = book.release(plan.selection.release).components
+    if ways:
+        msg = f"{plan.selection.release} builds {', '.join(ways)} in a way of its own, and had no "
+        msg += "build.py whose script could be written"
+        raise UsageError(
+            msg, hint="use `tritonbuild build`: its steps are scripts that run by hand"
+        )
     commands = [command for step in plan.steps for command in step.commands]
     functions = format_functions(commands)
     about = format_block(f"for {plan.selection.board}, {plan.selection.release}", _describe(plan))

@@ -135,6 +135,7 @@ def render_dockerfile(
     jobs = min(job.count for job in plan.jobs)
     step = plan.find_step(CONTAINERS)
     trees: Any = step.details["trees"]
+    libraries: Any = step.details.get("libraries", {})
     return render_template(
         "containers/Dockerfile.j2",
         {
@@ -155,6 +156,10 @@ def render_dockerfile(
                     "name": name,
                     "stage": stage_of(name),
                     "tree": tree,
+                    "libraries": [
+                        {"stage": stage_of(one), "tree": trees[one]}
+                        for one in libraries.get(name, ())
+                    ],
                     "scripts": [
                         _describe_script(one, jobs) for one in step.scripts if one.component == name
                     ],

@@ -68,7 +68,7 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Top:
-    """A component's own repository."""
+    """A component's own repository; `cmake_dir` is the folder in it that CMake is given."""
 
     component: str
     address: str
@@ -76,6 +76,7 @@ class Top:
     variables: Mapping[str, str]
     externals: Mapping[str, str]
     checkout: Checkout | None = None
+    cmake_dir: str = ""
 
 
 def gather(
@@ -119,7 +120,8 @@ class _Gatherer:
             fetched = self._fetch(top.address, top.ref)
         context = _Context(top, {SOURCE: Tree(fetched, top.address)}, certain=True, depth=0)
         self._note(context, top.address, top.ref, fetched, None)
-        scan(_Surroundings(self, context), top.variables)
+        source = posixpath.join(SOURCE, top.cmake_dir) if top.cmake_dir else SOURCE
+        scan(_Surroundings(self, context), top.variables, source_dir=source)
 
     def _fetch(self, address: str, ref: str) -> Fetched:
         """Fetch a reference, once, however many ask for it."""

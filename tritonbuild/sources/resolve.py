@@ -41,11 +41,17 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class GitWanted:
-    """A component's own repository; `ref` is a tag, a branch, `pull/N/head` or a commit."""
+    """A component's own repository.
+
+    Attributes:
+        ref: A tag, a branch, `pull/N/head` or a commit.
+        cmake_dir: The folder that CMake is given; the top where it is empty.
+    """
 
     component: str
     repository: str
     ref: str
+    cmake_dir: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,6 +215,7 @@ class _Bringer:
             self._wanted.variables.get(wanted.component, {}),
             self._wanted.externals.get(wanted.component, {}),
             checkout,
+            wanted.cmake_dir,
         )
 
     # --- views --------------------------------------------------------------------------------

@@ -19,10 +19,12 @@ enum Option {
 const option kOptions[] = {
     {"help", no_argument, nullptr, HELP},
     {"model-store", required_argument, nullptr, REPOSITORY},
+#ifndef TRITON_SERVER_OF_2020
     {"model-repository", required_argument, nullptr, REPOSITORY},
+    {"cache-directory", required_argument, nullptr, IGNORED},
+#endif
     {"backend-directory", required_argument, nullptr, BACKENDS},
     {"repoagent-directory", required_argument, nullptr, IGNORED},
-    {"cache-directory", required_argument, nullptr, IGNORED},
     {"backend-config", required_argument, nullptr, IGNORED},
     {"log-verbose", required_argument, nullptr, IGNORED},
     {"log-info", required_argument, nullptr, IGNORED},
@@ -37,7 +39,9 @@ const option kOptions[] = {
     {"disable-auto-complete-config", no_argument, nullptr, NO_AUTO_COMPLETE},
 #ifdef TRITON_ENABLE_HTTP
     {"allow-http", required_argument, nullptr, ALLOW_HTTP},
+#ifndef TRITON_SERVER_OF_2020
     {"http-address", required_argument, nullptr, HTTP_ADDRESS},
+#endif
     {"http-port", required_argument, nullptr, HTTP_PORT},
 #endif
 #ifdef TRITON_ENABLE_GRPC
@@ -47,7 +51,9 @@ const option kOptions[] = {
 #endif
 #ifdef TRITON_ENABLE_METRICS
     {"allow-metrics", required_argument, nullptr, ALLOW_METRICS},
+#ifndef TRITON_SERVER_OF_2020
     {"metrics-address", required_argument, nullptr, METRICS_ADDRESS},
+#endif
     {"metrics-port", required_argument, nullptr, METRICS_PORT},
 #endif
     {nullptr, 0, nullptr, 0}};
