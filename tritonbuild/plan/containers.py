@@ -27,6 +27,12 @@ def plan_containers(parts: Sequence[Part], stages: Sequence[Step]) -> Step:
         stages: Their steps, in order; they run inside.
     """
     names = [part.name for part in parts]
+    details: dict[str, object] = {
+        "trees": {part.name: str(part.layout.tree_of(part.name)) for part in parts}
+    }
+    libraries = {p.name: list(p.source.libraries) for p in parts if p.source.libraries}
+    if libraries:
+        details["libraries"] = libraries
     return Step(
         CONTAINERS,
         StepKind.CONTAINER,
@@ -34,12 +40,7 @@ def plan_containers(parts: Sequence[Part], stages: Sequence[Step]) -> Step:
         "BuildKit builds the components side by side and keeps what each of their scripts left",
         needs=("build-root", "compilers"),
         after=("sources", "check-patches"),
-        details={
-            "trees": {part.name: str(part.layout.tree_of(part.name)) for part in parts},
-            "libraries": {
-                part.name: list(part.source.libraries) for part in parts if part.source.libraries
-            },
-        },
+        details=details,
         # What comes before each of them is decided: the component's script before it.
         scripts=tuple(replace(step, needs=(), after=()) for step in stages),
     )
