@@ -16,6 +16,7 @@ from tritonbuild.paths import write_text
 from tritonbuild.plan.model import Plan
 from tritonbuild.smoke.checks import CHECKS, QUESTIONS
 from tritonbuild.smoke.checks.in_process import start_in_process
+from tritonbuild.smoke.checks.measuring import COMPONENT, MEASURING
 from tritonbuild.smoke.client import AnswerError, Client
 from tritonbuild.smoke.models import MODELS, find_missing, write_models
 from tritonbuild.smoke.own import ask_own, check_own_models, make_own_checks, write_own_models
@@ -47,6 +48,7 @@ _COVERED = (
     "checksum",
     "local",
     "tnn-library",
+    COMPONENT,
 )
 # Components whose models nobody can make up here.
 _ASKED_WITH_OWN = ("tnn",)
@@ -198,7 +200,7 @@ def run_smoke(
     log = ws.logs_dir / "smoke-server.log"
     own = write_own_models(models_dir, own_models)
     at_start = [*(name for name in models if MODELS[name].at_start), *own]
-    checks = _list_checks(own, soak)
+    checks = _list_checks(subject, own, soak)
     results: list[CheckResult] = []
     trial: Trial | None = None
     # The pool is left last: calls that still wait for the server end when it is stopped.
@@ -226,10 +228,10 @@ def _make_trial(server: Server, subject: Subject) -> Trial:
     return Trial(server, Client(server.http_url), subject.triton_version, without=subject.without)
 
 
-def _list_checks(own: Sequence[str], soak: Soak | None) -> tuple[Check, ...]:
+def _list_checks(subject: Subject, own: Sequence[str], soak: Soak | None) -> tuple[Check, ...]:
     """Return all checks in order: those that every build has, and what the user wants on top."""
     *usual, stop = CHECKS
-    more = []
+    more = list(MEASURING) if COMPONENT in subject.components else []
     if soak is not None:
 
         def run(trial: Trial) -> str:

@@ -165,6 +165,7 @@ class Server:
     has_cache: bool
     _process: Process
     _opened: Opened
+    _route: Route
     _is_traced: bool
 
     @property
@@ -181,6 +182,11 @@ class Server:
     def grpc_address(self) -> str:
         """Where it answers gRPC."""
         return f"{LOOPBACK}:{self.ports.grpc}"
+
+    @property
+    def addresses_there(self) -> tuple[str, str]:
+        """Where it answers HTTP and gRPC for programs that run beside it."""
+        return f"{LOOPBACK}:{self._route.there.http}", f"{LOOPBACK}:{self._route.there.grpc}"
 
     @property
     def metrics_url(self) -> str:
@@ -417,7 +423,7 @@ def _start(
     seconds = time.monotonic() - started
     traced = any(option.startswith("--trace-config") for option in argv)
     return Server(
-        route.here, log, started, seconds, _CACHE in argv, process, opened, traced
+        route.here, log, started, seconds, _CACHE in argv, process, opened, route, traced
     )  # fmt: skip
 
 
