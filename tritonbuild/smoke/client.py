@@ -310,13 +310,17 @@ class GrpcClient:
         """
         answers: queue.Queue[tuple[Any, Exception | None]] = queue.Queue()
         self._client.start_stream(lambda result, error: answers.put((result, error)))
+        complete = False
         try:
             self._client.async_stream_infer(
                 model, self._encode(inputs), enable_empty_final_response=True
             )
-            return list(_read_stream(answers))
+            outputs = list(_read_stream(answers))
+            complete = True
         finally:
-            self._client.stop_stream(cancel_requests=True)
+            # A stream that is cancelled as it ends keeps 2.41 from unloading the model, now and then.
+            self._client.stop_stream(cancel_requests=not complete)
+        return outputs
 
     def _encode(self, inputs: Mapping[str, Tensor]) -> list[Any]:
         import numpy as np

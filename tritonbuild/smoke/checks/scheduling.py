@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -86,13 +87,25 @@ _SEQUENCES = {11: ((1, 1), (2, 3), (3, 6)), 12: ((10, 10), (20, 30), (30, 60))}
 def _run_sequence(trial: Trial) -> str:
     trial.require_extension("sequence")
     trial.await_model("running_sum")
-    for step in range(3):
-        for sequence, steps in _SEQUENCES.items():
-            added, total = steps[step]
-            parameters = _make_parameters(sequence, start=step == 0, end=step == 2)
-            outputs = trial.client.infer("running_sum", _one_number(added), parameters)
-            check_tensor(outputs, "SUM", Tensor("INT32", (1, 1), (total,)))
+    try:
+        for step in range(3):
+            for sequence, steps in _SEQUENCES.items():
+                added, total = steps[step]
+                parameters = _make_parameters(sequence, start=step == 0, end=step == 2)
+                outputs = trial.client.infer("running_sum", _one_number(added), parameters)
+                check_tensor(outputs, "SUM", Tensor("INT32", (1, 1), (total,)))
+    except Exception:
+        _end_sequences(trial)
+        raise
     return f"two sequences by turns: 6 and 60; a third without a start: {_refuse_start(trial)}"
+
+
+def _end_sequences(trial: Trial) -> None:
+    """End what a failed check began: a server waits for open sequences before it stops."""
+    for sequence in _SEQUENCES:
+        with contextlib.suppress(Exception):
+            parameters = _make_parameters(sequence, start=False, end=True)
+            trial.client.infer("running_sum", _one_number(0), parameters)
 
 
 def _refuse_start(trial: Trial) -> str:
