@@ -21,14 +21,14 @@ output [ { name: "prob" data_type: TYPE_FP32 dims: [ 1000 ] } ]
 """
 
 
-def build(world, work, *more, recipes=None):
-    """Build core and backend of the stand-ins, natively."""
+def build(world, work, *more, recipes=None, timeout=300):
+    """Build core and backend of the stand-ins; natively, where no other way is said."""
     work.parent.mkdir(parents=True, exist_ok=True)
     return world.run(
         "build", "--board", "orangepi5b", "--executor", "native", "--release", "r20.09",
         "-c", "core", "-c", "tnn", "--set", "core.TRITON_ENABLE_GRPC=OFF",
         "--recipes", recipes or world.folder / "recipes", "--mirror", "standins",
-        "--work-dir", work, *more, cwd=work.parent, timeout=300, env=world.env,
+        "--work-dir", work, *more, cwd=work.parent, timeout=timeout, env=world.env,
     )  # fmt: skip
 
 
@@ -192,3 +192,15 @@ def test_container_takes_the_library_from_its_own(session_cli, tmp_path):
     assert lines.index(f"COPY --from=build-tnn-library {tree} {tree}") > lines.index(
         "FROM build-root AS build-tnn"
     )
+
+
+@pytest.mark.emulation
+def test_it_is_built_for_the_board_and_answers(arm64_world, tmp_path):
+    work = tmp_path / "build" / "work"
+    outcome = build(arm64_world, work, "--os", "debian-12", "--executor", "emulated", timeout=900)
+    assert outcome.code == 0, outcome.stderr
+    ws = Workspace(work)
+    assert json.loads(ws.verify_path.read_text())["arch"] == "arm64"
+    outcome, results = smoke(arm64_world, ws, "--model", write_model(tmp_path, "cats"))
+    assert outcome.code == 0, outcome.stderr
+    assert results["model-cats"]["status"] == "pass"

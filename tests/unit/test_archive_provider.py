@@ -344,7 +344,7 @@ def test_release_that_has_archives_alone_comes_in_no_other_way(archives):
     done = archives.run("plan", "--from", "source")
     assert done.code == 2
     assert "tiny-1 does not come from source" in done.err
-    assert "use --from archive, or --release r23.12 or r24.01" in done.err
+    assert "use --from archive, or --release r20.09 or r23.12 or r24.01" in done.err
 
 
 # --- archives that are damaged, or made to do harm --------------------------------------------
