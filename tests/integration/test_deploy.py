@@ -492,6 +492,24 @@ def test_ports_lead_to_the_board(ssh, tmp_path):
     wait_for(lambda: not answers(port), "it still leads there")
 
 
+@pytest.mark.parametrize("kind", ["LocalForward", "RemoteForward"])
+def test_forwardings_of_the_users_settings_are_left_out(board, monkeypatch, tmp_path, kind):
+    taken, port, there = find_port(), find_port(), find_port()
+    settings = board.folder / "ssh_config"
+    settings.write_text(
+        f"Host board\n  {kind} 127.0.0.1:{taken} 127.0.0.1:9\n{settings.read_text()}"
+    )
+    for name, value in board.env.items():
+        monkeypatch.setenv(name, value)
+    # As by a login of the user's, in another window.
+    with serve([sys.executable, "-m", "http.server", str(taken), "-d", str(tmp_path)], taken,
+               tmp_path / "log"), connect("board") as host:  # fmt: skip
+        answer = host.run(["echo", "arrived"])
+        assert (answer.returncode, answer.output, answer.errors) == (0, "arrived\n", "")
+        with host.forward(port, there):
+            pass
+
+
 def test_nothing_is_left_of_a_connection(board, monkeypatch):
     for name, value in board.env.items():
         monkeypatch.setenv(name, value)

@@ -143,11 +143,15 @@ class Ssh:
         # Where the connection is gone, ssh would make one of its own: that must not come about.
         return [
             *_ssh_argv(), "-o", "ControlMaster=no", "-o", "ProxyCommand=false",
-            "-S", str(self._folder / "s"), "-T", "--", self.name,
+            # The user's LocalForward would be asked for by each command; its port may be taken.
+            "-o", "ClearAllForwardings=yes", "-S", str(self._folder / "s"), "-T", "--", self.name,
         ]  # fmt: skip
 
     def _control(self, order: str, *options: str) -> list[str]:
-        return [*_ssh_argv(), "-S", str(self._folder / "s"), "-O", order, *options, "--", self.name]
+        # Without settings: it forwards what stands there, too, and ours goes with what
+        # ClearAllForwardings clears. Nobody is asked but the socket.
+        socket = str(self._folder / "s")
+        return ["ssh", "-F", "none", "-S", socket, "-O", order, *options, "--", self.name]
 
     def _write_rsh(self) -> Path:
         """Write what rsync calls in the place of ssh; it gets a host's name first."""
