@@ -42,6 +42,8 @@ mount --bind "$folder/units" /etc/systemd/system
 mount --bind "$folder/bin" /usr/local/bin
 mount --bind "$folder/passwd" /etc/passwd
 mount --bind "$folder/shadow" /etc/shadow
+[ ! -e "$folder/has-systemd" ] || mount --bind "$folder/state" /var/lib
+mount --bind "$folder/default" /etc/default
 [ ! -d /etc/sudoers.d ] || mount --bind "$folder/sudoers.d" /etc/sudoers.d
 mount -t proc proc /proc
 exec "$2" -D -e -f "$folder/sshd_config"
@@ -157,7 +159,7 @@ def make_key(path: Path) -> str:
 def run_board(folder: Path, *, systemd: bool = False) -> Iterator[TestBoard]:
     """Run a board for the length of the block."""
     port = find_port()
-    for name in ("opt", "units", "bin", "sudoers.d"):
+    for name in ("opt", "units", "bin", "sudoers.d", "state", "default"):
         (folder / name).mkdir(parents=True)
         (folder / name).chmod(0o755)
     if systemd:

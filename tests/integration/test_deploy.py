@@ -42,14 +42,17 @@ def board(tmp_path):
 
 @pytest.fixture
 def systemd_board(tmp_path):
-    """A board with a systemctl that notes what it was asked, and answers what the test says."""
+    """A board with a systemctl that notes what it was told, and answers what the test says."""
     with run_board(tmp_path / "board", systemd=True) as board:
         board.put_program(
             "systemctl",
             """\
             #!/bin/sh
+            case $1 in
+                cat) cat "/etc/systemd/system/$2" 2>/dev/null || cat "/opt/vendor/$2"; exit ;;
+                is-active) cat /opt/active 2>/dev/null || echo active; exit ;;
+            esac
             echo "$*" >>/opt/systemctl.log
-            [ "$1" != is-active ] || cat /opt/active 2>/dev/null || echo active
             [ "$1" != restart ] || [ ! -e /opt/refuse ] || { echo "Job failed" >&2; exit 1; }
             """,
         )
@@ -630,6 +633,26 @@ def test_unit_of_somebody_else_stays(systemd_board, deploy, tmp_path):
     assert outcome.code == 4
     assert "--no-service" in outcome.stderr
     assert unit.read_text() == "[Service]\nExecStart=/bin/true\n"
+
+
+def test_unit_of_the_boards_system_is_not_overridden(systemd_board, deploy, tmp_path):
+    board = systemd_board
+    (board.opt / "vendor").mkdir()
+    (board.opt / "vendor" / "ssh.service").write_text("[Service]\nExecStart=/usr/sbin/sshd\n")
+    outcome = deploy(board, make_build(tmp_path / "work").root, "--to", "/opt/ssh")
+    assert outcome.code == 4
+    assert "ssh.service on board is there, and deploy did not make it" in outcome.stderr
+    assert list((board.folder / "units").iterdir()) == []
+    assert not (board.opt / "ssh.versions").exists()
+
+
+def test_state_of_another_program_is_not_taken_over(systemd_board, deploy, tmp_path):
+    board = systemd_board
+    (board.folder / "state" / "dpkg").mkdir()
+    outcome = deploy(board, make_build(tmp_path / "work").root, "--to", "/opt/dpkg")
+    assert outcome.code == 4
+    assert "/var/lib/dpkg on board is there, and not the service's" in outcome.stderr
+    assert not (board.opt / "dpkg.versions").exists()
 
 
 def test_service_that_is_left_alone_is_told_of(systemd_board, deploy, tmp_path):

@@ -65,16 +65,29 @@ def render_unit(
 
 
 def check_unit(host: Host, layout: Layout) -> None:
-    """Make sure that a board has no unit of the service's name that deploy did not make.
+    """Make sure that nothing of the service's name is on a board that deploy did not make.
 
     Raises:
-        HostError: It has.
+        HostError: There is: a unit, in whatever folder, or what another program keeps.
     """
-    unit = _unit_path(layout)
-    # grep says 2 where there is no file.
-    if host.run(["grep", "-q", _MARK, unit]).returncode == 1:
+    if has_unit(host, layout):
+        return
+    hint = "move it away, say another --to, or deploy with --no-service"
+    unit = f"{layout.service}.service"
+    # Units of the system's packages are elsewhere; one of ours would override them. systemd may
+    # not have read what somebody put into our folder.
+    known = host.run(["systemctl", "cat", unit]).returncode == 0
+    if known or host.run(["test", "-e", _unit_path(layout)]).returncode == 0:
         msg = f"{unit} on {host.name} is there, and deploy did not make it"
-        raise HostError(msg, hint="move it away, or deploy with --no-service")
+        raise HostError(msg, hint=hint)
+    # systemd gives a StateDirectory, with all that is in it, to the service's user.
+    state = f"/var/lib/{layout.service}"
+    there = host.run(["sh", "-c", '[ ! -e "$1" ] || stat -c "owner=%U" "$1"', "sh", state])
+    if there.returncode != 0 or (
+        "owner=" in there.output and f"owner={USER}\n" not in there.output
+    ):
+        msg = f"{state} on {host.name} is there, and not the service's"
+        raise HostError(msg, hint=hint)
 
 
 def has_unit(host: Host, layout: Layout) -> bool:
