@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -50,11 +52,22 @@ def systemd_board(tmp_path):
             #!/bin/sh
             case $1 in
                 cat) cat "/etc/systemd/system/$2" 2>/dev/null || cat "/opt/vendor/$2"; exit ;;
-                is-active) cat /opt/active 2>/dev/null || echo active; exit ;;
+                is-active) [ ! -e /opt/inactive ] || { echo inactive; exit 3; }; echo active; exit ;;
+                show)
+                    # shellcheck disable=SC1091
+                    [ ! -e /opt/show.sh ] || { . /opt/show.sh; exit; }
+                    printf 'ActiveState=%s\\nMainPID=1\\nNRestarts=0\\n' \
+                        "$(cat /opt/active 2>/dev/null || echo active)"
+                    exit
+                    ;;
             esac
             echo "$*" >>/opt/systemctl.log
             [ "$1" != restart ] || [ ! -e /opt/refuse ] || { echo "Job failed" >&2; exit 1; }
             """,
+        )
+        # Each board is on this machine: its service's port must be its own.
+        (board.folder / "default" / "tritonserver").write_text(
+            f'TRITONSERVER_ARGS="--http-port={find_port()}"\n'
         )
         board.put_program("useradd", '#!/bin/sh\necho "$*" >>/opt/useradd.log\n')
         board.put_program("journalctl", "#!/bin/sh\necho the last words\n")
@@ -585,29 +598,98 @@ def test_names_that_are_none_are_refused(board, deploy, tmp_path, host):
 # --- the service --------------------------------------------------------------------------------------
 
 
-def test_service_is_made_and_started_anew(systemd_board, tmp_path):
-    board = systemd_board
-    ws = make_build(tmp_path / "work")
-    argv = ["deploy", "board", "--work-dir", str(ws.root), "--no-smoke", "--json"]
-    # Nobody may listen on port 8000 here: it runs, and says no more.
-    hurry = "from tritonbuild.deploy import service; service._READY_TIMEOUT = 1.0"
+@pytest.fixture
+def server_port(systemd_board, tmp_path):
+    """The port of a server that says that it is ready, where the service is to listen."""
+    port = find_port()
+    settings = f'# --http-port=1\nTRITONSERVER_ARGS="--log-verbose=1 --http-port={port}"\n'
+    (systemd_board.folder / "default" / "tritonserver").write_text(settings)
+    ready = tmp_path / "server" / "v2" / "health" / "ready"
+    ready.parent.mkdir(parents=True)
+    ready.touch()
+    argv = [sys.executable, "-m", "http.server", str(port), "-d", str(tmp_path / "server")]
+    with serve(argv, port, tmp_path / "server.log"):
+        yield port
+
+
+def deploy_in_a_hurry(board, work, *options):
+    """Deploy, and do not wait long for the service."""
+    argv = ["deploy", "board", "--work-dir", str(work), "--no-smoke", "--json", *options]
+    hurry = "from tritonbuild.deploy import service; service._READY_TIMEOUT = 4.0"
     code = f"import sys; {hurry}; sys.argv[1:] = {argv}; from tritonbuild.cli import main; main()"
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **board.env}, capture_output=True,
         text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["service"] in ("running", "ready")
+
+
+@pytest.mark.usefixtures("server_port")
+def test_service_is_made_and_started_anew(systemd_board, deploy, tmp_path):
+    board = systemd_board
+    found = read(deploy(board, make_build(tmp_path / "work").root, "--json"))
+    assert found["service"] == "ready"
     unit = (board.folder / "units" / "tritonserver.service").read_text()
     assert "ExecStart=/opt/tritonserver/bin/tritonserver " in unit
     assert "User=tritonserver" in unit
-    asked = (board.opt / "systemctl.log").read_text().splitlines()
-    assert asked[:3] == [
+    told = (board.opt / "systemctl.log").read_text().splitlines()
+    assert told[:3] == [
         "daemon-reload",
         "enable tritonserver.service",
         "restart tritonserver.service",
     ]
     assert "--system" in (board.opt / "useradd.log").read_text()
+
+
+def test_service_that_says_nothing_runs(systemd_board, tmp_path):
+    done = deploy_in_a_hurry(systemd_board, make_build(tmp_path / "work").root)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["service"] == "running"
+
+
+# Each time that it is asked, it has been started again; it is up at that moment.
+CRASHES = """\
+echo >>/opt/asked
+count=$(wc -l </opt/asked)
+echo ActiveState=active
+"""
+
+
+@pytest.mark.usefixtures("server_port")
+@pytest.mark.parametrize(
+    "sign",
+    [
+        'echo "MainPID=100$count"; echo NRestarts=0',
+        'echo "MainPID=100"; echo "NRestarts=$count"',
+    ],
+    ids=["pid", "count"],
+)
+def test_service_that_crashes_again_and_again_is_not_ready(systemd_board, deploy, tmp_path, sign):
+    board = systemd_board
+    first = read(
+        deploy(board, make_build(tmp_path / "work").root, "--no-service", "--json")
+    )["version"]  # fmt: skip
+    (board.opt / "show.sh").write_text(CRASHES + sign)
+    outcome = deploy(board, make_build(tmp_path / "work", {**FILES, "LICENSE": b"2"}).root)
+    assert outcome.code == 10
+    assert "does not stay up: it ends and is started again" in outcome.stderr
+    assert board.current() == first
+
+
+def test_port_of_another_server_is_told_before_anything_is_sent(systemd_board, tmp_path):
+    board = systemd_board
+    settings = board.folder / "default" / "tritonserver"
+    settings.write_text('# TRITONSERVER_ARGS="--http-port=9000"\n')
+    (board.opt / "inactive").touch()
+    ws = make_build(tmp_path / "work")
+    with contextlib.ExitStack() as stack:
+        # Whoever has it already will do.
+        with contextlib.suppress(OSError):
+            stack.enter_context(socket.create_server(("127.0.0.1", 8000)))
+        outcome = deploy_in_a_hurry(board, ws.root)
+    assert outcome.returncode == 4
+    assert "port 8000 of board is taken" in outcome.stderr
+    assert 'TRITONSERVER_ARGS="--http-port=' in outcome.stderr
+    assert not board.versions.exists()
 
 
 def test_service_that_does_not_start_brings_the_old_version_back(systemd_board, deploy, tmp_path):

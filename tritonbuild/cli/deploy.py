@@ -145,4 +145,4 @@ def _print(outcome: Outcome, *, rollback: bool) -> None:
         if outcome.previous not in (None, outcome.version):
             terminal.info(f"the way back: tritonbuild deploy {outcome.host} --rollback")
     if outcome.service == "running":
-        terminal.warning("the service runs, and did not say on port 8000 that it is ready")
+        terminal.warning("the service runs, and did not say on its port that it is ready")

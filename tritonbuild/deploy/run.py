@@ -12,6 +12,7 @@ from tritonbuild.console import terminal
 from tritonbuild.deploy import check
 from tritonbuild.deploy.board import Board, State
 from tritonbuild.deploy.service import (
+    check_port,
     check_unit,
     has_unit,
     install_service,
@@ -146,6 +147,7 @@ def _check(
     service = _wants_service(facts, wishes.service, host.name)
     if service:
         check_unit(host, layout)
+        check_port(host, facts, layout)
     needed = check.find_missing_packages(host, facts, build.packages)
     if wishes.install_packages and "rsync" not in facts.programs:
         needed = (*needed, "rsync")

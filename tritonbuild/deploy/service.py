@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tritonbuild.errors import HostError, SmokeTestError
@@ -26,6 +28,7 @@ _GROUPS = ("render", "video")
 
 # Port on which the service tells whether it is ready, unless its settings say another.
 _HTTP_PORT = 8000
+_HTTP_OPTION = re.compile(r"^[^#\n]*--http-port[= ](\d+)", re.MULTILINE)
 
 # How each of our units begins.
 _MARK = "^# made by tritonbuild"
@@ -132,36 +135,111 @@ def restart_service(board: Board) -> None:
         raise SmokeTestError(msg, hint=f"`journalctl -u {unit}` there says more")
 
 
+def check_port(host: Host, facts: Facts, layout: Layout) -> None:
+    """Make sure that the service's port is free, or the service's own.
+
+    Raises:
+        HostError: Another program listens there: the service could not, and would be taken for it.
+    """
+    port = _read_port(host, layout)
+    if port not in (facts.ports or ()):
+        return
+    unit = f"{layout.service}.service"
+    if has_unit(host, layout) and host.run(["systemctl", "is-active", unit]).returncode == 0:
+        return
+    msg = f"port {port} of {host.name} is taken, and not by {unit}"
+    hint = (
+        f"stop what listens there, or write into {_settings_path(layout)} there: "
+        f'TRITONSERVER_ARGS="--http-port={port + 1000}"; the other ports are --grpc-port and '
+        "--metrics-port"
+    )
+    raise HostError(msg, hint=hint)
+
+
+def _settings_path(layout: Layout) -> str:
+    return f"/etc/default/{layout.service}"
+
+
+def _read_port(host: Host, layout: Layout) -> int:
+    """Return the HTTP port that the service's settings say."""
+    found = _HTTP_OPTION.findall(host.run(["cat", _settings_path(layout)]).output)
+    return int(found[-1]) if found else _HTTP_PORT
+
+
+@dataclass(frozen=True)
+class _Run:
+    """How systemd sees the service at one moment.
+
+    Attributes:
+        state: Its ActiveState.
+        pid: Process of the server, `0` where there is none.
+        restarts: How often it has been started again by itself.
+    """
+
+    state: str
+    pid: str
+    restarts: int
+
+    def follows(self, before: _Run | None) -> bool:
+        """Return whether it may be the same server that was seen before."""
+        if before is None:
+            return True
+        return self.restarts <= before.restarts and before.pid in ("0", self.pid)
+
+
+def _ask_systemd(board: Board, unit: str) -> _Run:
+    said = board.host.run(
+        ["systemctl", "show", "-p", "ActiveState", "-p", "MainPID", "-p", "NRestarts", unit]
+    ).output
+    found = dict(line.partition("=")[::2] for line in said.splitlines())
+    restarts = found.get("NRestarts", "")
+    return _Run(
+        found.get("ActiveState", "").strip() or "unknown",
+        found.get("MainPID", "0").strip(),
+        int(restarts) if restarts.strip().isdigit() else 0,
+    )
+
+
 def wait_for_service(board: Board) -> str:
     """Wait until the service says that it is ready; return how it stands.
 
     Returns:
-        `ready`, or `running` where it did not answer on the usual port in time: its settings may
-        say another one.
+        `ready`, or `running` where it did not answer on its port in time.
 
     Raises:
-        SmokeTestError: It ended.
+        SmokeTestError: It ended, whether or not it was started again since.
     """
+    unit = f"{board.layout.service}.service"
+    here = pick_ports().http
+    deadline = time.monotonic() + _READY_TIMEOUT
+    before: _Run | None = None
+    answered = False
+    with board.host.forward(here, _read_port(board.host, board.layout)):
+        while time.monotonic() < deadline:
+            now = _ask_systemd(board, unit)
+            if now.state not in ("active", "activating", "reloading"):
+                raise _explain_end(board, unit, now.state)
+            if not now.follows(before):
+                raise _explain_end(board, unit, "it ends and is started again")
+            # Nobody else's answer: it is the server that was there before it, too.
+            if answered and now.pid != "0":
+                return "ready"
+            before = now
+            answered = now.pid != "0" and _is_ready(here)
+            time.sleep(0.5)
+    if before is None or before.state == "activating":
+        raise _explain_end(board, unit, "it is not up yet")
+    return "running"
+
+
+def _is_ready(port: int) -> bool:
     import requests
 
-    unit = f"{board.layout.service}.service"
-    port = pick_ports().http
-    deadline = time.monotonic() + _READY_TIMEOUT
-    state = ""
-    with board.host.forward(port, _HTTP_PORT), requests.Session() as session:
+    with requests.Session() as session, contextlib.suppress(requests.RequestException):
         session.trust_env = False
-        while time.monotonic() < deadline:
-            state = board.host.run(["systemctl", "is-active", unit]).output.strip()
-            if state not in ("active", "activating", "reloading"):
-                raise _explain_end(board, unit, state)
-            with contextlib.suppress(requests.RequestException):
-                url = f"http://127.0.0.1:{port}/v2/health/ready"
-                if session.get(url, timeout=2).status_code == 200:
-                    return "ready"
-            time.sleep(0.5)
-    if state == "activating":
-        raise _explain_end(board, unit, "it ends and is started again")
-    return "running"
+        url = f"http://127.0.0.1:{port}/v2/health/ready"
+        return session.get(url, timeout=2).status_code == 200
+    return False
 
 
 def _explain_end(board: Board, unit: str, state: str) -> SmokeTestError:
