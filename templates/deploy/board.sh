@@ -18,16 +18,20 @@ current() { # the version that the link leads to; nothing where it is not one of
     esac
 }
 
+is_whole() { # NAME: it is a version; what was not removed or sent to its end has no manifest
+    [ -f "$versions/$1/manifest.json" ]
+}
+
 list_versions() { # those that ran, the one that was switched to last first
     # shellcheck disable=SC2012  # the names are ours
     ls -1t "$versions" 2>/dev/null | sed -n 's/\.before$//p' | while read -r name; do
-        [ ! -d "$versions/$name" ] || printf '%s\n' "$name"
+        ! is_whole "$name" || printf '%s\n' "$name"
     done
 }
 
 previous() { # NAME: what ran before it, if that is still there
     name=$(cat "$versions/$1.before" 2>/dev/null) || return 0
-    [ -z "$name" ] || [ ! -d "$versions/$name" ] || printf '%s\n' "$name"
+    [ -z "$name" ] || ! is_whole "$name" || printf '%s\n' "$name"
 }
 
 state() { # what is there
@@ -83,6 +87,7 @@ finish() { # NAME: what arrived becomes a version; stdin is its manifest
     chmod 0755 "$incoming"
     # A power cut must not leave names without content.
     sync
+    is_whole "$1" || rm -rf "${versions:?}/$1"
     mv -T "$incoming" "$versions/$1"
 }
 
@@ -100,6 +105,14 @@ switch() { # NAME [KEEP_BEFORE]: it is the one that runs from now on
     fi
 }
 
+remove() { # NAME: no version any more from the first moment on, wherever this breaks off
+    [ ! -e "$versions/.gone.$1" ] || rm -rf "${versions:?}/.gone.$1"
+    mv -T "$versions/$1" "$versions/.gone.$1"
+    rm -f "$versions/$1.before"
+    rm -rf "${versions:?}/.gone.$1"
+    echo "removed=$1"
+}
+
 prune() { # KEEP: as many versions stay: what runs, what ran before it, then the newest
     now=$(current)
     seen=
@@ -112,19 +125,18 @@ prune() { # KEEP: as many versions stay: what runs, what ran before it, then the
         seen="$seen $name"
         count=$((count + 1))
         if [ "$count" -gt "$1" ]; then
-            rm -f "$versions/$name.before"
-            rm -rf "${versions:?}/$name"
-            echo "removed=$name"
+            remove "$name"
         fi
     done
-    # What arrived and was never switched to.
+    # What arrived and was never switched to, and what is not whole any more.
     for folder in "$versions"/*/; do
         name=$(basename "$folder")
-        if [ -d "$folder" ] && [ ! -e "$versions/$name.before" ] && [ "$name" != "$now" ]; then
-            rm -rf "${versions:?}/$name"
-            echo "removed=$name"
+        [ -d "$folder" ] && [ "$name" != "$now" ] || continue
+        if [ ! -e "$versions/$name.before" ] || ! is_whole "$name"; then
+            remove "$name"
         fi
     done
+    rm -rf "$versions"/.gone.*
 }
 
 discard() { # gives back the room of what arrived in part

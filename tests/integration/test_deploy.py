@@ -165,6 +165,13 @@ def test_damaged_version_is_sent_again_beside_itself(board, deploy, tmp_path):
     assert board.read("lib/part-3.so") == BIG["lib/part-3.so"]
 
 
+def test_version_that_runs_is_not_replaced_in_its_place(board, deploy, tmp_path):
+    ws = make_build(tmp_path / "work")
+    first = read(deploy(board, ws.root, "--json"))["version"]
+    (board.versions / first / "manifest.json").unlink()
+    assert read(deploy(board, ws.root, "--json"))["version"] == f"{first}.1" == board.current()
+
+
 def test_what_arrives_wrong_is_not_switched_to(board, deploy, tmp_path):
     first = read(deploy(board, make_build(tmp_path / "work").root, "--json"))
     board.put_program(

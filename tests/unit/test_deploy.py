@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -146,6 +147,60 @@ def test_steps_on_a_board(plan, tmp_path, system, require_or_skip, monkeypatch):
         assert "a file: FAILED" in str(board.verify(build, names[1]))
     with pytest.raises(HostError, match="lock"):
         board.switch(names[2])
+
+
+@pytest.fixture
+def store(tmp_path, plan):
+    """Return a board, and a function that brings a version of one file there."""
+    board = Board(Here(), Layout.parse(str(tmp_path / "opt" / "triton")))
+
+    def bring(content: str, *, program: bool = False) -> Build:
+        folder = tmp_path / "opt" / "triton.versions" / ".incoming"
+        folder.mkdir(exist_ok=True)
+        (folder / "file").write_text(content)
+        (folder / "file").chmod(0o755 if program else 0o644)
+        (folder / "a link").symlink_to("file")
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        entry = {"path": "file", "sha256": digest, "size": len(content), "mode": "0755"}
+        files = [entry if program else {**entry, "mode": "0644"}]
+        files.append({"path": "a link", "link": "file"})
+        manifest = {"files": files, "text": content}
+        build = Build(tmp_path, plan, manifest, json.dumps(manifest), {})
+        board.finish(build, build.name)
+        return build
+
+    return board, bring
+
+
+def test_version_that_was_half_removed_does_not_block_its_own_return(store):
+    board, bring = store
+    with board.hold():
+        name = bring("x").name
+        there = board.layout.versions_dir / name
+        (Path(there) / "manifest.json").unlink()
+        assert name not in board.read_state().complete
+        bring("x")
+        assert name in board.read_state().complete
+
+
+def test_what_is_removed_is_no_version_from_the_first_moment(store, tmp_path, monkeypatch):
+    board, bring = store
+    with board.hold():
+        for content in ("1", "2"):
+            build = bring(content)
+            board.switch(build.name)
+        # The power goes while it is removed.
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "rm").write_text('#!/bin/sh\n[ "$1" = -f ] || kill -9 $PPID\n')
+        (tmp_path / "bin" / "rm").chmod(0o755)
+        with monkeypatch.context() as patch:
+            patch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+            with pytest.raises(HostError):
+                board.prune(1)
+        assert board.read_state().complete == {build.name}
+        board.prune(1)
+        left = {path.name for path in Path(board.layout.versions_dir).iterdir() if path.is_dir()}
+        assert left == {build.name}
 
 
 def test_lock_is_held_by_one(tmp_path):

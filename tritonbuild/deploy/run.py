@@ -221,8 +221,10 @@ def _bring(board: Board, build: Build, state: State) -> tuple[str, Sent]:
             if board.verify(build, name) is None:
                 return name, Sent(0, 0)
         terminal.warning(f"{name} on {board.host.name} is damaged: it is sent again")
-        taken = (f"{build.name}.{number}" for number in range(1, len(state.complete) + 2))
-        name = next(one for one in taken if one not in state.complete)
+    # What runs is not replaced in its place, whole or not.
+    taken = state.complete | {state.current}
+    numbered = (f"{build.name}.{number}" for number in range(1, len(taken) + 2))
+    name = next(one for one in (name, *numbered) if one not in taken)
     base = state.current if state.current in state.complete else None
     with terminal.step(f"send {name} to {board.host.name}"):
         sent = board.send(build, base)
