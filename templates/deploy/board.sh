@@ -65,9 +65,21 @@ prepare() { # the folder for versions, and in it the one for what arrives
     : >"$versions/.tritonbuild"
 }
 
-verify() { # FOLDER FILES LINKS: stdin is for `sha256sum -c`; nothing else may be there
+differ() { # WORDS: it is not what its manifest says
+    echo "$*" >&2
+    exit 3
+}
+
+verify() { # FOLDER FILES LINKS: stdin has links, programs, checksums; nothing else may be there
     cd "$versions/$1"
     find . -name .rsync-partial -prune -exec rm -rf {} +
+    while IFS= read -r path && [ -n "$path" ] && IFS= read -r target; do
+        found=$(readlink "$path") || differ "$path: no link"
+        [ "$found" = "$target" ] || differ "$path: leads to $found instead of $target"
+    done
+    while IFS= read -r path && [ -n "$path" ]; do
+        [ -x "$path" ] || differ "$path: no program"
+    done
     # Not into a file: the board may be full.
     if ! said=$(sha256sum -c - 2>&1); then
         printf '%s\n' "$said" | grep -v ': OK$' >&2 || true
@@ -76,8 +88,7 @@ verify() { # FOLDER FILES LINKS: stdin is for `sha256sum -c`; nothing else may b
     files=$(find . -type f ! -path ./manifest.json ! -path '*/__pycache__/*' | wc -l)
     links=$(find . -type l | wc -l)
     if [ "$files" -ne "$2" ] || [ "$links" -ne "$3" ]; then
-        echo "$files files and $links links instead of $2 and $3" >&2
-        exit 3
+        differ "$files files and $links links instead of $2 and $3"
     fi
 }
 

@@ -221,6 +221,22 @@ def test_a_bad_version_that_was_left_is_not_come_back_to(board, deploy, tmp_path
     assert read(deploy(board, None, "--rollback", "--json"))["version"] == good
 
 
+def test_rollback_to_a_damaged_version_is_refused(board, deploy, tmp_path):
+    one, two = deploy_versions(board, deploy, tmp_path / "work", "1", "2")
+    there = board.versions / one / "LICENSE"
+    there.unlink()
+    there.write_text("a bad card")
+    outcome = deploy(board, None, "--rollback")
+    assert outcome.code == 9
+    assert f"{one} on board is damaged" in outcome.stderr
+    assert "./LICENSE: FAILED" in outcome.stderr
+    assert board.current() == two
+    (board.versions / one / "manifest.json").write_text("{}")
+    assert "no manifest" in deploy(board, None, "--rollback").stderr
+    (board.versions / one / "manifest.json").unlink()
+    assert deploy(board, None, "--rollback").code == 3
+
+
 def test_rollback_with_nothing_deployed(board, deploy):
     outcome = deploy(board, None, "--rollback")
     assert outcome.code == 3

@@ -14,7 +14,7 @@ import pytest
 
 from tritonbuild.arch import Arch
 from tritonbuild.deploy.board import Board
-from tritonbuild.deploy.layout import Build, Layout
+from tritonbuild.deploy.layout import Build, Contents, Layout
 from tritonbuild.deploy.service import render_unit
 from tritonbuild.doctor import Finding, Status, judge_board
 from tritonbuild.errors import HostError, UsageError
@@ -76,15 +76,15 @@ def test_build_says_what_is_to_be_checked(plan, tmp_path):
         "to_install": {"libb.so": "b", "liba.so": "a", "liba2.so": "a", "libc.so.6": ""},
     }
     build = Build(tmp_path, plan, {"files": files}, "{}", verified)
-    assert build.list_checksums() == "aa  ./a file\n\\bb  ./odd\\\\name\\n\n"
-    assert (build.files, build.links, build.glibc) == (2, 1, "2.34")
+    assert build.contents.list_checksums() == "aa  ./a file\n\\bb  ./odd\\\\name\\n\n"
+    assert (build.contents.files, build.contents.links, build.glibc) == (2, 1, "2.34")
     assert build.packages == ("a", "b")
     assert (build.measure(), build.measure({"bb"})) == (12, 5)
     assert build.name.startswith("2.41.0-")
     assert replace(build, text="[]").name != build.name
 
 
-def test_checksums_are_coreutils_own(plan, tmp_path, require_or_skip):
+def test_checksums_are_coreutils_own(tmp_path, require_or_skip):
     require_or_skip(shutil.which("sha256sum"), "sha256sum")
     (tmp_path / "odd\\name\n").write_bytes(b"x")
     said = subprocess.run(
@@ -92,7 +92,7 @@ def test_checksums_are_coreutils_own(plan, tmp_path, require_or_skip):
     ).stdout
     digest = said[1:].split(" ", 1)[0]
     files = [{"path": "odd\\name\n", "sha256": digest, "size": 1}]
-    assert Build(tmp_path, plan, {"files": files}, "", {}).list_checksums() == said
+    assert Contents(files).list_checksums() == said
 
 
 # --- steps on a board, which this machine is here ----------------------------------------------------
@@ -127,9 +127,11 @@ def test_steps_on_a_board(plan, tmp_path, system, require_or_skip, monkeypatch):
             digest = hashlib.sha256(content).hexdigest()
             files = [{"path": "a file", "sha256": digest, "size": len(content)}]
             build = Build(tmp_path, plan, {"files": files}, f'{{"n": {number}}}', {})
-            assert board.verify(build, ".incoming") is None
+            assert board.verify(build.contents, ".incoming") is None
             (folder / "more").touch()
-            assert "2 files and 0 links instead of 1 and 0" in str(board.verify(build, ".incoming"))
+            assert "2 files and 0 links instead of 1 and 0" in str(
+                board.verify(build.contents, ".incoming")
+            )
             (folder / "more").unlink()
             board.finish(build, build.name)
             board.switch(build.name)
@@ -144,7 +146,7 @@ def test_steps_on_a_board(plan, tmp_path, system, require_or_skip, monkeypatch):
         # What ran before it is gone.
         assert board.read_state().previous is None
         (tmp_path / "opt/triton/a file").write_bytes(b"number X")
-        assert "a file: FAILED" in str(board.verify(build, names[1]))
+        assert "a file: FAILED" in str(board.verify(build.contents, names[1]))
     with pytest.raises(HostError, match="lock"):
         board.switch(names[2])
 
@@ -201,6 +203,21 @@ def test_what_is_removed_is_no_version_from_the_first_moment(store, tmp_path, mo
         board.prune(1)
         left = {path.name for path in Path(board.layout.versions_dir).iterdir() if path.is_dir()}
         assert left == {build.name}
+
+
+def test_links_and_programs_are_compared_too(store):
+    board, bring = store
+    with board.hold():
+        build = bring("x", program=True)
+        there = Path(board.layout.versions_dir) / build.name
+        assert board.verify(build.contents, build.name) is None
+        (there / "file").chmod(0o644)
+        assert "./file: no program" in str(board.verify(build.contents, build.name))
+        (there / "file").chmod(0o755)
+        (there / "a link").unlink()
+        (there / "a link").symlink_to("/etc/passwd")
+        said = str(board.verify(build.contents, build.name))
+        assert "./a link: leads to /etc/passwd instead of file" in said
 
 
 def test_lock_is_held_by_one(tmp_path):

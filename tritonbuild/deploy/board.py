@@ -21,7 +21,7 @@ from tritonbuild.paths import data_dir
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tritonbuild.deploy.layout import Build, Layout
+    from tritonbuild.deploy.layout import Build, Contents, Layout
     from tritonbuild.hosts.model import Answer, Host, Sent, Session
 
 # Checksums of a large tree on a slow card, or a sync after it was written.
@@ -159,11 +159,11 @@ class Board:
                 self._run("discard")
             raise
 
-    def verify(self, build: Build, folder: str) -> str | None:
+    def verify(self, contents: Contents, folder: str) -> str | None:
         """Compare what is in a folder of the versions with the manifest; return what differs."""
         answer = self.host.run(
-            self._argv("verify", folder, str(build.files), str(build.links)),
-            given=build.list_checksums(),
+            self._argv("verify", folder, str(contents.files), str(contents.links)),
+            given=contents.format(),
             timeout=_LONG,
         )
         if answer.returncode == 0:
@@ -178,7 +178,7 @@ class Board:
             AssembleError: It is not what the manifest says.
             HostError: The board cannot do it.
         """
-        differences = self.verify(build, self.layout.incoming_dir.name)
+        differences = self.verify(build.contents, self.layout.incoming_dir.name)
         if differences:
             msg = f"what arrived on {self.host.name} is not what was sent:\n{differences}"
             raise AssembleError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -14,7 +15,7 @@ from tritonbuild.stage.members import require_stage
 from tritonbuild.stage.naming import version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from tritonbuild.paths import Workspace
@@ -73,6 +74,64 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Contents:
+    """What a tree holds, by its manifest.
+
+    Attributes:
+        entries: The manifest's list of files and links.
+    """
+
+    entries: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def parse(cls, text: str) -> Contents:
+        """Return what a manifest's text says.
+
+        Raises:
+            ValueError: It is none.
+        """
+        try:
+            contents = cls(json.loads(text)["files"])
+            contents.format()
+        except (ValueError, KeyError, TypeError, AttributeError) as err:
+            msg = f"no manifest: {err}"
+            raise ValueError(msg) from err
+        return contents
+
+    @property
+    def files(self) -> int:
+        """Number of files, without the manifest."""
+        return sum("link" not in entry for entry in self.entries)
+
+    @property
+    def links(self) -> int:
+        """Number of links."""
+        return sum("link" in entry for entry in self.entries)
+
+    def format(self) -> str:
+        """Return what the board's script reads to compare a tree with it.
+
+        Links, two lines for each, then programs, an empty line after both, then checksums.
+        """
+        links = [
+            f"./{entry['path']}\n{entry['link']}\n" for entry in self.entries if "link" in entry
+        ]
+        programs = [f"./{entry['path']}\n" for entry in self.entries if entry.get("mode") == "0755"]
+        # Names with a line's end in them are counted only.
+        links = [lines for lines in links if lines.count("\n") == 2]
+        programs = [line for line in programs if line.count("\n") == 1]
+        return "".join([*links, "\n", *programs, "\n", self.list_checksums()])
+
+    def list_checksums(self) -> str:
+        """Return a line for each file, for `sha256sum -c`."""
+        return "".join(
+            _format_checksum(entry["sha256"], entry["path"])
+            for entry in self.entries
+            if "link" not in entry
+        )
+
+
+@dataclass(frozen=True)
 class Build:
     """What is deployed.
 
@@ -109,22 +168,9 @@ class Build:
         return tuple(sorted(set(self.verified["to_install"].values()) - {""}))
 
     @property
-    def files(self) -> int:
-        """Number of files, without the manifest."""
-        return sum("link" not in entry for entry in self.manifest["files"])
-
-    @property
-    def links(self) -> int:
-        """Number of links."""
-        return sum("link" in entry for entry in self.manifest["files"])
-
-    def list_checksums(self) -> str:
-        """Return a line for each file, for `sha256sum -c`."""
-        return "".join(
-            _format_checksum(entry["sha256"], entry["path"])
-            for entry in self.manifest["files"]
-            if "link" not in entry
-        )
+    def contents(self) -> Contents:
+        """What its manifest says that it holds."""
+        return Contents(self.manifest["files"])
 
     def measure(self, there: Collection[str] = ()) -> int:
         """Return the bytes of the files whose checksums are not among those that are there."""

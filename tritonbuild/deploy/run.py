@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tritonbuild.console import terminal
 from tritonbuild.deploy import check
 from tritonbuild.deploy.board import Board, State
+from tritonbuild.deploy.layout import Contents
 from tritonbuild.deploy.service import (
     check_port,
     check_unit,
@@ -19,7 +20,7 @@ from tritonbuild.deploy.service import (
     restart_service,
     wait_for_service,
 )
-from tritonbuild.errors import HostError, NothingToDoError, SmokeTestError
+from tritonbuild.errors import AssembleError, HostError, NothingToDoError, SmokeTestError
 from tritonbuild.hosts.facts import read_facts
 from tritonbuild.hosts.model import Sent
 
@@ -218,7 +219,7 @@ def _bring(board: Board, build: Build, state: State) -> tuple[str, Sent]:
     name = build.name
     if name in state.complete:
         with terminal.step(f"check {name}, which is on {board.host.name} already"):
-            if board.verify(build, name) is None:
+            if board.verify(build.contents, name) is None:
                 return name, Sent(0, 0)
         terminal.warning(f"{name} on {board.host.name} is damaged: it is sent again")
     # What runs is not replaced in its place, whole or not.
@@ -255,6 +256,7 @@ def roll_back(host: Host, layout: Layout) -> Outcome:
 
     Raises:
         NothingToDoError: There is none.
+        AssembleError: It is not what it was.
         HostError: The board cannot be changed.
     """
     started = time.monotonic()
@@ -272,6 +274,7 @@ def roll_back(host: Host, layout: Layout) -> Outcome:
     with board.hold():
         state = board.read_state()
         previous = _require_previous(state, layout, host.name)
+        _check_previous(board, previous)
         board.switch(previous, back=True)
         stands = "none"
         if has_service and facts.systemd:
@@ -282,6 +285,25 @@ def roll_back(host: Host, layout: Layout) -> Outcome:
         host.name, str(layout.link), previous, state.current,
         seconds=time.monotonic() - started, service=stands,
     )  # fmt: skip
+
+
+def _check_previous(board: Board, name: str) -> None:
+    """Make sure that a version is still what was sent once.
+
+    Raises:
+        AssembleError: It is not.
+    """
+    path = board.layout.versions_dir / name / "manifest.json"
+    with terminal.step(f"check {name} on {board.host.name}"):
+        try:
+            contents = Contents.parse(board.host.run(["cat", str(path)]).output)
+            differences = board.verify(contents, name)
+        except ValueError as err:
+            differences = f"  | {path}: {err}"
+    if differences:
+        msg = f"{name} on {board.host.name} is damaged:\n{differences}"
+        hint = f"deploy that version again: it is sent anew. {board.layout.link} stays what it is"
+        raise AssembleError(msg, hint=hint)
 
 
 def _require_previous(state: State, layout: Layout, name: str) -> str:
