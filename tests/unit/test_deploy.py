@@ -220,6 +220,17 @@ def test_links_and_programs_are_compared_too(store):
         assert "./a link: leads to /etc/passwd instead of file" in said
 
 
+def test_what_is_linked_has_not_arrived(store):
+    board, bring = store
+    with board.hold():
+        board.switch(bring("x" * 300_000).name)
+        incoming = Path(board.layout.incoming_dir)
+        incoming.mkdir()
+        os.link(Path(board.layout.link) / "file", incoming / "file")
+        (incoming / "new").write_text("x" * 100_000)
+        assert 100_000 <= board.read_state().arrived < 150_000
+
+
 def test_lock_is_held_by_one(tmp_path):
     layout = Layout.parse(str(tmp_path / "opt" / "triton"))
     with Board(Here(), layout).hold(), pytest.raises(HostError, match=f"process {os.getpid()}"):

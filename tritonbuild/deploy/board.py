@@ -44,7 +44,8 @@ class State:
         previous: What ran before it, where that is still there.
         versions: Those that ran, the one that was switched to last first.
         complete: All that arrived as a whole.
-        arrived: Bytes of what arrived in part, for the next deploy to go on with.
+        arrived: Bytes of what arrived in part, for the next deploy to go on with; what is linked to a
+            version is left out.
     """
 
     link: str
