@@ -728,6 +728,21 @@ def test_service_that_does_not_start_brings_the_old_version_back(systemd_board, 
     assert "  | the last words" in outcome.stderr
     assert f"/opt/tritonserver is {first} again" in outcome.stderr
     assert board.current() == first
+    # That one had no service before.
+    told = (board.opt / "systemctl.log").read_text().splitlines()
+    assert told[-1] == "disable --now tritonserver.service"
+
+
+@pytest.mark.usefixtures("server_port")
+def test_service_that_ran_before_runs_again(systemd_board, deploy, tmp_path):
+    board = systemd_board
+    first = read(deploy(board, make_build(tmp_path / "work").root, "--json"))["version"]
+    (board.opt / "active").write_text("failed\n")
+    outcome = deploy(board, make_build(tmp_path / "work", {**FILES, "LICENSE": b"2"}).root)
+    assert outcome.code == 10
+    assert board.current() == first
+    told = (board.opt / "systemctl.log").read_text().splitlines()
+    assert told[-1] == "restart tritonserver.service"
 
 
 def test_unit_of_somebody_else_stays(systemd_board, deploy, tmp_path):
@@ -782,6 +797,25 @@ def test_rollback_starts_our_service_anew_and_no_other(systemd_board, deploy, tm
     outcome = deploy(board, None, "--rollback")
     assert outcome.code == 10
     assert "restart tritonserver.service" in (board.opt / "systemctl.log").read_text()
+
+
+@pytest.mark.parametrize("folder", ["/home/pi", "/root", "/tmp", "/var/tmp", "/run/user/0"])
+def test_folders_that_the_service_cannot_see_are_refused(systemd_board, deploy, tmp_path, folder):
+    outcome = deploy(systemd_board, make_build(tmp_path / "work").root, "--to", f"{folder}/triton")
+    assert outcome.code == 4
+    assert f"the service cannot see {folder}/triton" in outcome.stderr
+    assert "--no-service" in outcome.stderr
+
+
+def test_first_service_that_fails_is_stopped_for_good(systemd_board, deploy, tmp_path):
+    board = systemd_board
+    (board.opt / "active").write_text("failed\n")
+    outcome = deploy(board, make_build(tmp_path / "work").root)
+    assert outcome.code == 10
+    assert f"/opt/tritonserver leads to {board.current()}" in outcome.stderr
+    assert "tritonserver.service is switched off" in outcome.stderr
+    told = (board.opt / "systemctl.log").read_text().splitlines()
+    assert told[-1] == "disable --now tritonserver.service"
 
 
 def test_service_without_systemd_is_refused(board, deploy, tmp_path):

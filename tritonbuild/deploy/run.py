@@ -13,11 +13,13 @@ from tritonbuild.deploy import check
 from tritonbuild.deploy.board import Board, State
 from tritonbuild.deploy.layout import Contents
 from tritonbuild.deploy.service import (
+    check_place,
     check_port,
     check_unit,
     has_unit,
     install_service,
     restart_service,
+    stop_service,
     wait_for_service,
 )
 from tritonbuild.errors import AssembleError, HostError, NothingToDoError, SmokeTestError
@@ -147,6 +149,7 @@ def _check(
     check.check_target(state, layout, host.name)
     service = _wants_service(facts, wishes.service, host.name)
     if service:
+        check_place(layout)
         check_unit(host, layout)
         check_port(host, facts, layout)
     needed = check.find_missing_packages(host, facts, build.packages)
@@ -235,20 +238,28 @@ def _bring(board: Board, build: Build, state: State) -> tuple[str, Sent]:
 
 
 def _start(board: Board, facts: Facts, recipe: BoardRecipe | None, state: State) -> str:
-    """Start the service with the new version; go back to what ran before if it does not stay up."""
-    with terminal.step(f"start {board.layout.service}.service on {board.host.name}"):
+    """Start the service with the new version; go back to what was before if it does not stay up."""
+    link, unit = board.layout.link, f"{board.layout.service}.service"
+    with terminal.step(f"start {unit} on {board.host.name}"):
+        had_service = has_unit(board.host, board.layout)
         try:
             install_service(board, facts, recipe)
             return wait_for_service(board)
         except SmokeTestError as err:
+            notes = [err.message]
+            if not had_service:
+                stop_service(board)
+                notes.append(f"  {unit} is switched off: there was none before")
             if state.current is None:
-                raise
-            board.switch(state.current, back=True)
-            # It had no service before this one was made; what is told is why the new one failed.
-            with contextlib.suppress(SmokeTestError):
-                restart_service(board)
-            msg = f"{err.message}\n  {board.layout.link} is {state.current} again"
-            raise SmokeTestError(msg, hint=err.hint) from err
+                notes.append(f"  {link} leads to {board.read_state().current} nevertheless")
+            else:
+                board.switch(state.current, back=True)
+                notes.append(f"  {link} is {state.current} again")
+                if had_service:
+                    # What is told is why the new one failed.
+                    with contextlib.suppress(SmokeTestError):
+                        restart_service(board)
+            raise SmokeTestError("\n".join(notes), hint=err.hint) from err
 
 
 def roll_back(host: Host, layout: Layout) -> Outcome:

@@ -67,6 +67,25 @@ def render_unit(
     )
 
 
+# What the unit's ProtectHome and PrivateTmp hide.
+_HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
+
+
+def check_place(layout: Layout) -> None:
+    """Make sure that the service, which sees no home and no temporary folders, sees the tree.
+
+    Raises:
+        HostError: It does not.
+    """
+    if any(layout.link.is_relative_to(folder) for folder in _HIDDEN):
+        msg = (
+            f"the service cannot see {layout.link}: homes and temporary folders are hidden from it"
+        )
+        raise HostError(
+            msg, hint="deploy with --no-service, or say another --to, such as /opt/tritonserver"
+        )
+
+
 def check_unit(host: Host, layout: Layout) -> None:
     """Make sure that nothing of the service's name is on a board that deploy did not make.
 
@@ -164,6 +183,12 @@ def _read_port(host: Host, layout: Layout) -> int:
     """Return the HTTP port that the service's settings say."""
     found = _HTTP_OPTION.findall(host.run(["cat", _settings_path(layout)]).output)
     return int(found[-1]) if found else _HTTP_PORT
+
+
+def stop_service(board: Board) -> None:
+    """Stop the service, and start it no more when the board starts; its unit stays."""
+    unit = f"{board.layout.service}.service"
+    board.host.run([*board.prefix, "systemctl", "disable", "--now", unit], timeout=_START_TIMEOUT)
 
 
 @dataclass(frozen=True)
