@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tritonbuild.errors import HostError
+from tritonbuild.hosts.failures import explain_loss
 from tritonbuild.hosts.here import Here
 from tritonbuild.paths import data_dir
-from tritonbuild.smoke.board import find_used_ports
+from tritonbuild.smoke.board import _Held, find_used_ports
 
 SCRIPT = (data_dir("templates") / "smoke" / "serve.sh").read_text(encoding="utf-8")
 
@@ -56,6 +58,26 @@ def test_server_that_ends_by_itself_takes_what_it_started_along(tmp_path):
         wait_until(lambda: session.poll() is not None)
         assert session.poll() == 5
         wait_until(lambda: not is_alive(stub))
+
+
+class _Gone(Here):
+    """A board that is not there any more when it is asked."""
+
+    def check_alive(self) -> None:
+        raise explain_loss(self.name, "Timeout, server board not responding.")
+
+
+@pytest.mark.parametrize(("code", "lost"), [(255, True), (3, False)])
+def test_server_whose_board_is_gone_did_not_end_by_itself(tmp_path, code, lost):
+    with hold(tmp_path, f"exit {code}") as session:
+        wait_until(lambda: session.poll() is not None)
+        if lost:
+            with pytest.raises(HostError, match="the connection to this machine was lost"):
+                _Held(_Gone(), session).poll()
+        else:
+            assert _Held(_Gone(), session).poll() == code
+        # It is the server's own.
+        assert _Held(Here(), session).poll() == code
 
 
 def test_signal_is_told_as_shells_tell_it(tmp_path):

@@ -73,3 +73,6 @@ class Here:
             msg = "a port of this machine leads to itself only"
             raise ValueError(msg)
         return contextlib.nullcontext()
+
+    def check_alive(self) -> None:
+        """Do nothing: we are here."""

@@ -145,3 +145,10 @@ class Host(Protocol):
         Raises:
             HostError: The port is taken, or that machine forbids it.
         """
+
+    def check_alive(self) -> None:
+        """Make sure that the machine can still be reached, after a command that ended oddly.
+
+        Raises:
+            HostError: It cannot.
+        """

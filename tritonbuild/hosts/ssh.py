@@ -79,11 +79,11 @@ class Ssh:
                 shown=self._show(argv),
             )  # fmt: skip
         except TimeoutError as err:
-            self._check_alive()
+            self.check_alive()
             msg = f"{self.name}: {argv[0]} took longer than {timeout:.0f} s"
             raise HostError(msg, hint="the board is busy, or something hangs there") from err
         if result.returncode == _SSH_FAILED:
-            self._check_alive()
+            self.check_alive()
         return Answer(result.returncode, result.output, result.errors)
 
     def hold(
@@ -109,7 +109,7 @@ class Ssh:
             rsync_argv(source, f"board:{target}", base=base, remote=through), progress
         )
         if code != 0:
-            self._check_alive()
+            self.check_alive()
             raise explain_rsync(self.name, code, said)
         return read_sent(said)
 
@@ -119,7 +119,7 @@ class Ssh:
         route = ["-L", f"127.0.0.1:{port}:127.0.0.1:{there}"]
         made = proc.exchange(self._control("forward", *route), timeout=DEFAULT_TIMEOUT)
         if made.returncode != 0:
-            self._check_alive()
+            self.check_alive()
             msg = f"port {port} cannot lead to {self.name}: {made.errors.strip()}"
             raise HostError(msg, hint="choose another port, or leave it out to get a free one")
         try:
@@ -159,7 +159,7 @@ class Ssh:
         write_text(path, f'shift\nexec {shlex.join(self._through())} "$@"\n')
         return path
 
-    def _check_alive(self) -> None:
+    def check_alive(self) -> None:
         """Raise when the connection is gone; the command may have noticed a moment earlier.
 
         Raises:

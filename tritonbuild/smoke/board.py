@@ -30,6 +30,8 @@ _MAKE_FOLDER = (
     'echo "$folder"; cat >/dev/null; rm -rf "$folder"'
 )
 _FOLDER_TIMEOUT = 30.0
+# ssh's own exit code.
+_SSH_FAILED = 255
 # More than the limit that such a program has of its own.
 _BESIDE_TIMEOUT = 150.0
 
@@ -107,7 +109,7 @@ class _OpenedBoard:
             for name in pairs:
                 here, there = getattr(route.here, name), getattr(route.there, name)
                 stack.enter_context(self.host.forward(here, there))
-            yield _Held(stack.enter_context(self.host.hold(command, log=log)))
+            yield _Held(self.host, stack.enter_context(self.host.hold(command, log=log)))
 
     def run(self, argv: Sequence[str], log: Path) -> proc.Result:
         began = time.monotonic()
@@ -121,11 +123,16 @@ class _OpenedBoard:
 class _Held:
     """A server that ends when it is not held any more."""
 
+    host: Host
     session: Session
     pid = None
 
     def poll(self) -> int | None:
-        return self.session.poll()
+        code = self.session.poll()
+        if code == _SSH_FAILED:
+            # It may be the connection that ended, and not the server.
+            self.host.check_alive()
+        return code
 
     def ask_to_end(self) -> None:
         self.session.release()
