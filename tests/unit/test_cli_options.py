@@ -18,6 +18,24 @@ WRONG = {
     "board-is-empty": (("plan", "--board", ""), 'unknown board ""'),
     "os": ((*PLAN, "--os", "debian-21"), 'unknown operating system "debian-21"; did you mean "debian-12"?'),
     "release": ((*PLAN, "--release", "r23.13"), 'unknown release "r23.13"; did you mean "r23.12"?'),
+    "rollback-with-no-service": (
+        ("deploy", "board", "--rollback", "--no-service"),
+        "--no-service does nothing with --rollback",
+    ),
+    "rollback-with-keep": (
+        ("deploy", "board", "--rollback", "--keep", "3"), "--keep does nothing with --rollback",
+    ),
+    "rollback-with-packages": (
+        ("deploy", "board", "--rollback", "--install-packages"),
+        "--install-packages does nothing with --rollback",
+    ),
+    "rollback-with-work-dir": (
+        ("deploy", "board", "--rollback", "--work-dir", "x"),
+        "--work-dir does nothing with --rollback",
+    ),
+    "rollback-with-no-smoke": (
+        ("deploy", "board", "--rollback", "--no-smoke"), "--no-smoke does nothing with --rollback",
+    ),
     "component": ((*PLAN, "-c", "onnxruntim"), 'unknown component "onnxruntim"; did you mean "onnxruntime"?'),
     "component-abstract": ((*PLAN, "-c", "backend"), '"backend" is only there for other components'),
     "mirror": ((*PLAN, "--mirror", "upsteam"), 'unknown mirror "upsteam"; did you mean "upstream"?'),

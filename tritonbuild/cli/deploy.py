@@ -22,7 +22,12 @@ To = Annotated[
 ]
 
 
+# What goes with a build only.
+_NOT_BACK = ("work_dir", "keep", "install_packages", "service", "smoke", "recipes")
+
+
 def deploy(
+    context: typer.Context,
     board: Annotated[
         str,
         typer.Argument(
@@ -64,6 +69,7 @@ def deploy(
 
     layout = Layout.parse(to)
     if rollback:
+        _refuse_idle(context)
         with connect(board) as host:
             outcome = roll_back(host, layout)
     else:
@@ -73,6 +79,24 @@ def deploy(
         terminal.output(outcome.to_json())
     else:
         _print(outcome, rollback=rollback)
+
+
+def _refuse_idle(context: typer.Context) -> None:
+    """Refuse options that would do nothing on the way back.
+
+    Raises:
+        UsageError: One was given.
+    """
+    from tritonbuild.errors import UsageError
+
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in _NOT_BACK and source is not None and source.name == "COMMANDLINE":
+            off = parameter.secondary_opts and not context.params[parameter.name]
+            name = (parameter.secondary_opts if off else parameter.opts)[0]
+            msg = f"{name} does nothing with --rollback"
+            hint = "leave it out: going back needs no build, and starts a service of ours anew"
+            raise UsageError(msg, hint=hint)
 
 
 def _deploy(
