@@ -61,6 +61,14 @@ state() { # what is there
     echo end=yes
 }
 
+probe() { # says what the programs here cannot do that is needed; busybox's may be built with less
+    folder=$(mktemp -d)
+    flock -w 1 "$folder/lock" true 2>/dev/null || echo "lacks=flock -w (util-linux)"
+    mkdir "$folder/from" "$folder/to"
+    mv -T "$folder/from" "$folder/to" 2>/dev/null || echo "lacks=mv -T (coreutils)"
+    rm -rf "$folder"
+}
+
 prepare() { # the folder for versions, and in it the one for what arrives
     mkdir -p "$incoming"
     : >"$versions/.tritonbuild"
@@ -149,6 +157,17 @@ prune() { # KEEP: as many versions stay: what runs, what ran before it, then the
         fi
     done
     rm -rf "$versions"/.gone.*
+}
+
+receive() { # SECONDS COMMAND...: runs what writes what arrives, and no other beside it
+    exec 9>"$versions/.incoming.lock"
+    flock -w "$1" 9 || {
+        # As rsync's own words begin.
+        echo "rsync: another one still writes here" >&2
+        exit 1
+    }
+    shift
+    exec "$@"
 }
 
 discard() { # gives back the room of what arrived in part

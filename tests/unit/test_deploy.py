@@ -220,6 +220,43 @@ def test_links_and_programs_are_compared_too(store):
         assert "./a link: leads to /etc/passwd instead of file" in said
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("flock", 'case " $* " in *" -w "*) exit 1 ;; esac', "flock -w (util-linux)"),
+        ("mv", 'case " $* " in *" -T "*) exit 1 ;; esac; exec /bin/mv "$@"', "mv -T (coreutils)"),
+    ],
+)
+def test_programs_that_can_less_are_told(store, tmp_path, monkeypatch, name, text, said):
+    board, _ = store
+    board.check_programs()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+    (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(HostError) as caught:
+        board.check_programs()
+    assert f"this machine has no {said}" in caught.value.message
+    assert not Path(board.layout.versions_dir).exists()
+
+
+def test_sender_that_still_writes_is_told(store, plan, tmp_path, monkeypatch, require_or_skip):
+    require_or_skip(shutil.which("rsync"), "rsync")
+    monkeypatch.setattr("tritonbuild.deploy.board._WRITER_WAIT", 0.2)
+    board, _ = store
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "file").write_text("x")
+    build = Build(tmp_path / "tree", plan, {"files": []}, "", {})
+    with board.hold():
+        lock = str(board.layout.versions_dir / ".incoming.lock")
+        with Here().hold(["flock", lock, "sh", "-c", "echo held; cat >/dev/null"]) as other:
+            assert other.read_line("held", 10)
+            with pytest.raises(HostError, match="still writes to") as caught:
+                board.send(build, None)
+        assert f"fuser -k {lock}" in caught.value.hint
+        assert board.send(build, None).files == 1
+
+
 def test_what_is_linked_has_not_arrived(store):
     board, bring = store
     with board.hold():

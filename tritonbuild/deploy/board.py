@@ -30,6 +30,10 @@ _LONG = 900.0
 # Seconds within which the lock is there or held.
 _LOCK_TIMEOUT = 30.0
 
+# Seconds until one that still sends has noticed that nobody sends any more.
+_WRITER_WAIT = 60
+_STILL_WRITES = "another one still writes here"
+
 _NO_ROOM = "No space left on device"
 
 
@@ -97,6 +101,23 @@ class Board:
             int(found["arrived"]) * 1024,
         )
 
+    def check_programs(self) -> None:
+        """Make sure that the board's programs can do what they are asked for; needs no rights.
+
+        Raises:
+            HostError: One cannot: busybox's may be built without it.
+        """
+        answer = self.host.run(self._argv("probe", prefix=()))
+        lacks = [
+            line.partition("=")[2]
+            for line in answer.output.splitlines()
+            if line.startswith("lacks=")
+        ]
+        if lacks:
+            msg = f"{self.host.name} has no {', no '.join(lacks)}"
+            hint = "install those packages there; busybox's programs may be built without it"
+            raise HostError(msg, hint=hint)
+
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Hold the installation for a block; the board lets go when the connection ends.
@@ -145,19 +166,23 @@ class Board:
         Raises:
             HostError: It did not arrive; where that was for want of room, what did is removed.
         """
-        # The same lock for as long as anything writes there: what a deploy that died had started
-        # on the board may need a moment to notice.
-        lock = self.layout.incoming_dir.with_name(".incoming.lock")
-        prefix = [*self.prefix, "flock", "-w", "60", str(lock)]
+        # A lock of its own for as long as anything writes there: what a deploy that died had
+        # started on the board may need a moment to notice.
         try:
             return self.host.send(
-                build.tree, self.layout.incoming_dir, prefix=prefix,
+                build.tree, self.layout.incoming_dir,
+                prefix=self._argv("receive", str(_WRITER_WAIT)),
                 base=self.layout.versions_dir / base if base else None,
                 progress=lambda shown: terminal.progress(f"send: {shown}"),
             )  # fmt: skip
         except HostError as err:
             if err.message.startswith("no room"):
                 self._run("discard")
+            if _STILL_WRITES in err.message:
+                lock = self.layout.incoming_dir.with_name(".incoming.lock")
+                msg = f"a deploy that ended here still writes to {lock.parent} on {self.host.name}"
+                hint = f"wait until it notices, or end it there: fuser -k {lock}"
+                raise HostError(msg, hint=hint) from err
             raise
 
     def verify(self, contents: Contents, folder: str) -> str | None:

@@ -166,6 +166,7 @@ def _check(
     prefix = check.check_rights(facts, host.name, needs_root=needs_root, why=why)
     check.check_programs(facts, host.name, installs=wishes.install_packages)
     board = Board(host, layout, prefix)
+    board.check_programs()
     if build.name not in state.complete:
         needed_room = build.measure(_list_there(board, state)) - state.arrived
         check.check_room(facts, max(needed_room, 0), layout, host.name)
