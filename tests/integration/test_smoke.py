@@ -129,7 +129,7 @@ def test_parts_that_cannot_be_shown_are_named_as_skipped(whole_run):
     skipped = {r.name: r.detail for r in report.results if r.status == "skip"}
     assert skipped == {
         "repository-agent": "needs checksum, which this build does not have",
-        "rknn": "needs hardware that only the board has",
+        "rknn": "needs the NPU: smoke --rknn",
     }
 
 

@@ -50,8 +50,8 @@ _COVERED = (
     "tnn-library",
     COMPONENT,
 )
-# Components whose models nobody can make up here.
-_ASKED_WITH_OWN = ("tnn",)
+# Components that run on hardware which only the board has.
+_ON_HARDWARE = {"rknn": "needs the NPU: smoke --rknn", "tensorrt": "needs a GPU"}
 
 
 @dataclass(frozen=True)
@@ -299,9 +299,7 @@ _LOADED_LATER = (
 
 
 def _explain_no_check(component: str) -> str:
-    if component in _ASKED_WITH_OWN:
-        return "asked with a model of yours: --model DIR"
-    return "needs hardware that only the board has"
+    return _ON_HARDWARE.get(component, "asked with a model of yours: --model DIR")
 
 
 def _start_loads(trial: Trial, subject: Subject, pool: ThreadPoolExecutor) -> None:
