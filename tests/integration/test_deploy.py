@@ -151,6 +151,7 @@ def test_same_tree_again_sends_nothing(board, deploy, tmp_path):
     again = read(deploy(board, ws.root, "--json"))
     assert (again["files"], again["size"]) == (0, 0)
     assert again["version"] == first["version"] == board.current()
+    assert "before it was" not in deploy(board, ws.root).stderr
 
 
 def test_damaged_version_is_sent_again_beside_itself(board, deploy, tmp_path):

@@ -160,13 +160,14 @@ def _print(outcome: Outcome, *, rollback: bool) -> None:
     from tritonbuild.console import terminal
 
     terminal.output(f"{outcome.host}:{outcome.link} is {outcome.version}")
-    before = f", before it was {outcome.previous}" if outcome.previous else ""
+    changed = outcome.previous not in (None, outcome.version)
+    before = f", before it was {outcome.previous}" if changed else ""
     if not rollback:
         terminal.info(
             f"sent {outcome.files} files, {outcome.size / 1e6:.1f} MB of "
             f"{outcome.total / 1e6:.1f} MB, in {outcome.seconds:.0f} s{before}"
         )
-        if outcome.previous not in (None, outcome.version):
+        if changed:
             terminal.info(f"the way back: tritonbuild deploy {outcome.host} --rollback")
     if outcome.service == "running":
         terminal.warning("the service runs, and did not say on its port that it is ready")
