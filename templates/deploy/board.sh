@@ -34,6 +34,14 @@ previous() { # NAME: what ran before it, if that is still there
     [ -z "$name" ] || ! is_whole "$name" || printf '%s\n' "$name"
 }
 
+is_free() { # FOLDER: nothing is in it, and it is root's or the user's own
+    case $(stat -c %u "$1") in
+        0 | "$(id -u)") ;;
+        *) return 1 ;;
+    esac
+    inside=$(ls -A "$1" 2>/dev/null) && [ -z "$inside" ]
+}
+
 state() { # what is there
     if [ -L "$link" ]; then
         if [ -n "$(current)" ]; then echo link=ours; else echo "link=foreign"; fi
@@ -42,9 +50,13 @@ state() { # what is there
     else
         echo link=none
     fi
+    case $(readlink "$link.next" 2>/dev/null) in
+        "${versions##*/}"/*) echo next=ours ;;
+        *) if [ -e "$link.next" ] || [ -L "$link.next" ]; then echo next=foreign; fi ;;
+    esac
     if [ ! -e "$versions" ]; then
         echo store=none
-    elif [ -f "$versions/.tritonbuild" ] || [ -z "$(ls -A "$versions" 2>/dev/null)" ]; then
+    elif [ -f "$versions/.tritonbuild" ] || is_free "$versions"; then
         echo store=ours
     else
         echo store=foreign

@@ -444,10 +444,17 @@ def test_user_with_sudo(board, deploy, tmp_path, require_or_skip):
     assert (board.versions / second["version"] / "LICENSE").stat().st_uid == 0
 
 
-@pytest.mark.parametrize("kind", ["folder", "link", "store"])
+@pytest.mark.parametrize("kind", ["folder", "link", "store", "next", "next-link", "empty-store"])
 def test_what_is_not_ours_is_left_alone(board, deploy, tmp_path, kind):
     if kind == "link":
         board.link.symlink_to("/somewhere/else")
+    elif kind == "next-link":
+        (board.opt / "tritonserver.next").symlink_to("/somewhere/else")
+    elif kind == "next":
+        (board.opt / "tritonserver.next").mkdir()
+    elif kind == "empty-store":
+        board.versions.mkdir()
+        os.chown(board.versions, 54321, 54321)
     else:
         folder = board.link if kind == "folder" else board.versions
         folder.mkdir()

@@ -49,10 +49,12 @@ def test_paths_are_beside_the_link():
     assert layout.versions_dir == PurePosixPath("/srv/triton.versions")
     assert layout.incoming_dir == PurePosixPath("/srv/triton.versions/.incoming")
     assert layout.service == "triton"
+    assert Layout.parse("/srv/c++/triton").service == "triton"
 
 
 @pytest.mark.parametrize(
-    "text", ["", "/", "/opt", "opt/x", "/opt/", "/opt/../x", "/opt/a b", "/opt/-x", "/opt/x;y"]
+    "text",
+    ["", "/", "/opt", "opt/x", "/opt/", "/opt/../x", "/opt/a b", "/opt/-x", "/opt/x;y", "/opt/c++"],
 )
 def test_paths_that_are_none_are_refused(text):
     with pytest.raises(UsageError):

@@ -43,6 +43,8 @@ class State:
 
     Attributes:
         link: `none`, `ours`, `folder` (something that is no link) or `foreign` (a link elsewhere).
+        next_link: The same of LINK.next, which becomes the link in a switch: `none`, `ours` or
+            `foreign`.
         store: `none`, `ours` or `foreign`: the folder for versions.
         current: The version that the link leads to; None where there is none.
         previous: What ran before it, where that is still there.
@@ -53,6 +55,7 @@ class State:
     """
 
     link: str
+    next_link: str
     store: str
     current: str | None
     previous: str | None
@@ -93,6 +96,7 @@ class Board:
             raise HostError(msg, hint="the board's /bin/sh must be a POSIX shell")
         return State(
             found["link"],
+            found.get("next", "none"),
             found["store"],
             found["current"] or None,
             found.get("previous") or None,

@@ -71,6 +71,9 @@ def check_target(state: State, layout: Layout, name: str) -> None:
     if state.link == "foreign":
         msg = f"{link} on {name} is a link that deploy did not make"
         raise HostError(msg, hint="remove the link, or say another --to")
+    if state.next_link == "foreign":
+        msg = f"{link}.next on {name} is there, and not deploy's, which needs that name to switch"
+        raise HostError(msg, hint="move it away, or say another --to")
     if state.store == "foreign":
         msg = f"{versions} on {name} is there, and not deploy's"
         raise HostError(msg, hint="move it away, or say another --to")

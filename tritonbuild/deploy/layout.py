@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from tritonbuild.paths import Workspace
     from tritonbuild.plan.model import Plan
 
-# It stands in a unit file and in scripts: nothing that means something there.
-_TARGET = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9._+-]*){2,}")
+# It stands in a unit file and in scripts: nothing that means something there. The last part names
+# the unit, whose name may have no plus (systemd.unit(5)).
+_TARGET = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9._+-]*)+/[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
