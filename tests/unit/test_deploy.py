@@ -18,7 +18,7 @@ from tritonbuild.deploy.layout import Build, Contents, Layout
 from tritonbuild.deploy.service import render_unit
 from tritonbuild.doctor import Finding, Status, judge_board
 from tritonbuild.errors import HostError, UsageError
-from tritonbuild.hosts.facts import Device, Facts, NpuFacts
+from tritonbuild.hosts.facts import Device, Facts, GpuFacts, NpuFacts
 from tritonbuild.hosts.here import Here
 from tritonbuild.plan.make import make_plan
 from tritonbuild.plan.model import Request
@@ -395,3 +395,21 @@ def test_device_without_the_right_gets_the_groups():
 def test_board_that_tells_nothing_only_lacks_what_was_looked_for():
     stops = {tool for tool, finding in judge(Facts()).items() if finding.stops}
     assert stops == {"machine", "python3", "NPU driver", "NPU library", "NPU device"}
+
+
+@pytest.mark.parametrize(
+    ("l4t", "status"), [("36.4.0", Status.OK), ("35.4.1", Status.MISSING), (None, Status.WARN)]
+)
+def test_jetpack_has_to_be_the_board_recipe_s(l4t, status):
+    book = RecipeBook.open()
+    board = book.board("jetson-orin-jetpack6")
+    plan = make_plan(book, Request(board.name, provider=ProviderKind.SOURCE))
+    found = judge_board(
+        replace(BOARD, gpu=GpuFacts(l4t=l4t)), plan, board, book.operating_system("ubuntu-22.04"),
+        folder="/opt/tritonserver",
+    )  # fmt: skip
+    told = {finding.tool: finding for finding in found}
+    assert told["GPU driver"].status is status
+    assert told["GPU driver"].needed == "Jetson Linux 36"
+    # The plan has the tensorrt backend, which does not load without its library.
+    assert told["TensorRT"].status is Status.MISSING

@@ -50,7 +50,7 @@ def judge_board(
         *_judge_programs(facts, plan, system),
         *(_judge_npu(facts, plan, board) if board.npu else ()),
         *(_tell_trouble(facts, npu) if npu else ()),
-        *(_judge_gpu(facts) if board.cuda else ()),
+        *(_judge_gpu(facts, plan, board) if board.cuda else ()),
     ]
 
 
@@ -206,16 +206,22 @@ def _tell_trouble(facts: Facts, npu: BoardNpu) -> Iterator[Finding]:
         yield Finding("NPU trouble", Status.WARN, found, one.fix, one.problem)
 
 
-def _judge_gpu(facts: Facts) -> Iterator[Finding]:
+def _judge_gpu(facts: Facts, plan: Plan, board: Board) -> Iterator[Finding]:
+    """Judge what CUDA takes from the board; only a plan that has TensorRT cannot do without that."""
     gpu = facts.gpu
     found = " ".join(
         filter(None, (gpu.l4t and f"L4T {gpu.l4t}", gpu.jetpack and f"JetPack {gpu.jetpack}"))
     )
-    status = Status.OK if gpu.l4t else Status.WARN
-    yield Finding("GPU driver", status, found, "Jetson Linux", "CUDA comes with it")
-    status = Status.OK if gpu.libcuda else Status.WARN
+    is_other = bool(gpu.l4t and board.l4t and gpu.l4t.partition(".")[0] != board.l4t)
+    status = Status.MISSING if is_other else Status.OK if gpu.l4t else Status.WARN
+    needed = f"Jetson Linux {board.l4t or ''}".strip()
+    yield Finding("GPU driver", status, found, needed, "libraries of CUDA go with one JetPack")
+    lacking = Status.WARN
+    if "tensorrt" in plan.selection.components:
+        lacking = Status.MISSING
+    status = Status.OK if gpu.libcuda else lacking
     yield Finding("libcuda", status, gpu.libcuda or "", "libcuda.so.1", "the way to the GPU")
     yield Finding(
-        "TensorRT", Status.OK if gpu.tensorrt else Status.WARN, gpu.tensorrt or "", "any",
+        "TensorRT", Status.OK if gpu.tensorrt else lacking, gpu.tensorrt or "", "any",
         "the tensorrt backend's library",
     )  # fmt: skip

@@ -296,6 +296,8 @@ class Board(Recipe):
     """Memory of the smallest variant that is worth building on."""
     npu: Npu | None = None
     """Its neural accelerator, if any."""
+    l4t: Annotated[str | None, Field(pattern=r"^\d+$")] = None
+    """Major version of Jetson Linux that its JetPack has, if any, such as 36 for JetPack 6."""
     cuda: Annotated[str | None, Field(pattern=r"^\d+\.\d+$")] = None
     """Compute capability of its CUDA GPU, if any, such as 8.7."""
     platform: Literal["linux", "igpu"] = "linux"
