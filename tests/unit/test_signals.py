@@ -28,6 +28,8 @@ def start(seconds: float) -> subprocess.Popen[str]:
     child = subprocess.Popen(
         [sys.executable, "-c", _SLOW, str(seconds)], stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True,
+        # Tests may run under nohup, which has children ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     assert child.stdout is not None
     assert child.stdout.readline() == "up\n"

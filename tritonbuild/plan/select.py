@@ -314,7 +314,8 @@ def _check_versions(book: RecipeBook, release: Release, components: tuple[str, .
     fitting = [
         name
         for name in selectable(book)
-        if book.component(name).kind != "library" and not any(misfits_of(book, release, name))
+        if book.component(name).kind not in ("library", "program")
+        and not any(misfits_of(book, release, name))
     ]
     ways = [f"--release {' or '.join(others)}"] if others else []
     ways.append(f"with {release.name}: {', '.join(fitting)}")
