@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tritonbuild.arch import Arch
+from tritonbuild.errors import HostError
 from tritonbuild.executors.rootfs import Root, RootSpec, make_root
-from tritonbuild.executors.sandbox import find_binfmt
+from tritonbuild.executors.sandbox import check_emulation, find_binfmt
 from tritonbuild.paths import Workspace, cache_dir
 
 # The modules beside the tests; pytest's importlib mode does not look there.
@@ -203,6 +204,15 @@ def newer_docker(require_or_skip, tmp_path_factory) -> Root:
     arch = str(Arch.native())
     spec = RootSpec("debian", "trixie", arch, packages, {}, None, essential=False)
     return make_root(spec, cache_dir(), tmp_path_factory.mktemp("docker") / "root.log")
+
+
+@pytest.fixture(scope="session")
+def emulation(require_or_skip) -> None:
+    """This machine runs arm64 programs."""
+    try:
+        check_emulation(Arch.ARM64)
+    except HostError as err:
+        require_or_skip(False, err.message)
 
 
 @pytest.fixture(scope="session")

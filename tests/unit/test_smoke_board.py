@@ -101,8 +101,8 @@ def beside_another(tmp_path, require_or_skip):
         return [unshare, "--mount", "sh", "-c", BESIDE.format(before) + '"$@"; code=$?; '
                 f'[ ! -e {REGION} ] || echo left; exit "$code"', "sh"]  # fmt: skip
 
-    if subprocess.run([*enter("true"), "true"], check=False).returncode:
-        pytest.skip("no namespaces here")
+    entered = subprocess.run([*enter("true"), "true"], check=False).returncode == 0
+    require_or_skip(entered, "mount namespaces")
 
     def run(server: str, before: str = f"touch {REGION}") -> int:
         argv = [*enter(before), "sh", "-c", SCRIPT, "serve", "sh", "-c", server]
