@@ -179,8 +179,9 @@ def _report(
     from dataclasses import asdict
 
     from tritonbuild.console import terminal
+    from tritonbuild.stage.verified import read_verified
 
-    verified = json.loads(ws.verify_path.read_text(encoding="utf-8"))
+    verified = read_verified(ws)
     if as_json:
         content = {
             "work_dir": str(ws.root),
@@ -204,6 +205,8 @@ def _report(
 
 def format_verification(system: str, verified: dict[str, Any]) -> str:
     """Return what the ELF check found, in a few lines: against what, how new, from where."""
+    from tritonbuild.stage.verified import packages_to_install
+
     against = {"root": f"the libraries of {system}", "recipe": f"the recipe's list for {system}"}
     needs = [
         f"{prefix} {needed['version']} of {verified['board'][prefix]}"
@@ -218,7 +221,5 @@ def format_verification(system: str, verified: dict[str, Any]) -> str:
         f"  taken from the board: {', '.join(packages)}",
     ]
     if verified["to_install"]:
-        lines.append(
-            f"  to install there: {' '.join(sorted(set(verified['to_install'].values())))}"
-        )
+        lines.append(f"  to install there: {' '.join(packages_to_install(verified))}")
     return "\n".join(lines)

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from tritonbuild.cli.options import Json, Recipes, WorkDir, open_book, open_workspace
+from tritonbuild.cli.options import (
+    DEFAULT_TO,
+    Json,
+    Recipes,
+    To,
+    WorkDir,
+    open_book,
+    open_finished,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
@@ -16,11 +24,6 @@ if TYPE_CHECKING:
     from tritonbuild.hosts.model import Host
     from tritonbuild.paths import Workspace
     from tritonbuild.plan.model import Plan
-
-To = Annotated[
-    str, typer.Option("--to", metavar="PATH", help="Where the server is used on the board: a link.")
-]
-
 
 # What goes with a build only.
 _NOT_BACK = ("work_dir", "keep", "install_packages", "service", "smoke", "recipes")
@@ -36,7 +39,7 @@ def deploy(
         ),
     ],
     work_dir: WorkDir = None,
-    to: To = "/opt/tritonserver",
+    to: To = DEFAULT_TO,
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Let the version run again that ran before.")
     ] = False,
@@ -108,25 +111,18 @@ def _deploy(
     *,
     smoke: bool,
 ) -> Outcome:
-    import json
-
     from tritonbuild.console import terminal
     from tritonbuild.deploy.layout import read_build
     from tritonbuild.deploy.run import deploy as run_deploy
     from tritonbuild.engine.lock import hold
-    from tritonbuild.errors import UsageError
     from tritonbuild.hosts.ssh import connect
 
-    ws, plan = open_workspace(work_dir)
-    if not ws.manifest_path.is_file() or not ws.verify_path.is_file():
-        msg = f"{ws.root} has no finished build"
-        raise UsageError(msg, hint="run `tritonbuild build` first; it goes on where it stopped")
+    ws, plan = open_finished(work_dir)
     book = open_book(recipes)
     known = plan.selection.board in book.names("boards")
     with hold(ws, "deploy"):
         with terminal.step("check the tree against its manifest"):
-            verified = json.loads(ws.verify_path.read_text(encoding="utf-8"))
-            build = read_build(ws, plan, verified)
+            build = read_build(ws, plan)
         with connect(address) as host:
 
             def prove(tree: PurePosixPath, prefix: tuple[str, ...]) -> None:

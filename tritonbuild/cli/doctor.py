@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tritonbuild.cli.options import Choice, Json, NewWorkDir, OnHost, takes_choice
+from tritonbuild.cli.options import DEFAULT_TO, Choice, Json, NewWorkDir, OnHost, takes_choice
 
 if TYPE_CHECKING:
     from tritonbuild.doctor import Finding
     from tritonbuild.plan.model import Machine, Plan
-
-# Where a tree will be on a board, for its room; deploy has an option for it.
-_TARGET = "/opt/tritonserver"
 
 
 @takes_choice(
@@ -73,12 +70,12 @@ def _examine_board(host: str, choice: Choice, plan: Plan, *, fix: bool) -> list[
         msg = "--fix does not go with --host"
         raise UsageError(msg, hint="run what stands under `to mend` on the board, as root")
     with terminal.step(f"look at {host}"), connect(host) as board:
-        facts = read_facts(board, PurePosixPath(_TARGET))
+        facts = read_facts(board, PurePosixPath(DEFAULT_TO))
     chosen = plan.selection
     system = choice.book.operating_system(chosen.os)
     recipe = choice.book.board(chosen.board)
     npu = find_npu(choice.book, recipe)
-    return judge_board(facts, plan, recipe, system, folder=_TARGET, npu=npu)
+    return judge_board(facts, plan, recipe, system, folder=DEFAULT_TO, npu=npu)
 
 
 def _presume_machine(choice: Choice) -> Machine | None:

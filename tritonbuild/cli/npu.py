@@ -6,6 +6,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tritonbuild.cli.options import DEFAULT_TO, open_finished
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -18,10 +20,6 @@ if TYPE_CHECKING:
     from tritonbuild.smoke.rknn.place import DemoPlace
     from tritonbuild.smoke.rknn.run import RknnReport
     from tritonbuild.smoke.server import Place
-
-
-# As `deploy` and `smoke` have it.
-DEFAULT_TO = "/opt/tritonserver"
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,6 @@ def smoke_npu(options: NpuOptions) -> None:
         family, soc = _choose_family(book, options.soc)
         report = judge_recorded(family.demo, _read_recorded(options.recorded), soc)
     else:
-        from tritonbuild.cli.smoke import open_finished
         from tritonbuild.engine.lock import hold
 
         ws, plan = open_finished(options.work_dir)

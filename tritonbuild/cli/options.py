@@ -220,6 +220,11 @@ OnHost = Annotated[
         help="Over ssh: user@board, a name of ssh's settings, or ssh://user@board:port.",
     ),
 ]  # fmt: skip
+# Where the server is used on a board.
+DEFAULT_TO = "/opt/tritonserver"
+To = Annotated[
+    str, typer.Option("--to", metavar="PATH", help="Where the server is used on the board: a link.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -407,3 +412,18 @@ def open_workspace(work_dir: Path | None) -> tuple[Workspace, Plan]:
         raise UsageError(msg, hint="run `tritonbuild build` first")
     text = ws.plan_path.read_text(encoding="utf-8", errors="replace")
     return ws, read_plan(text, str(ws.plan_path))
+
+
+def open_finished(work_dir: Path | None) -> tuple[Workspace, Plan]:
+    """Return the work directory that was named, or the last build's, and the plan built in it.
+
+    Raises:
+        UsageError: There is none, or its build is not finished.
+    """
+    from tritonbuild.errors import UsageError
+
+    ws, plan = open_workspace(work_dir)
+    if not ws.manifest_path.is_file() or not ws.verify_path.is_file():
+        msg = f"{ws.root} has no finished build"
+        raise UsageError(msg, hint="run `tritonbuild build` first; it goes on where it stopped")
+    return ws, plan

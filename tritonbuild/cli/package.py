@@ -92,12 +92,13 @@ def check_formats(formats: list[str]) -> list[str]:
 def _make(one: str, ws: Workspace, plan: Plan, recipes: Path | None) -> Package:
     from tritonbuild.stage.naming import name_of
     from tritonbuild.stage.package import make_package
+    from tritonbuild.stage.verified import read_verified
 
     name = name_of(plan)
     date = str(plan.find_step("assemble").details["date"])
     if one == "tar.zst":
         return make_package(ws, name=name, date=date)
-    verified = _read_verified(ws)
+    verified = read_verified(ws)
     if one == "deb":
         from tritonbuild.stage.deb import make_deb
 
@@ -111,23 +112,6 @@ def _make(one: str, ws: Workspace, plan: Plan, recipes: Path | None) -> Package:
     return make_image(
         ws, name=name, date=date, base=base.tree, spec=_make_image_spec(plan, verified)
     )
-
-
-def _read_verified(ws: Workspace) -> dict[str, Any]:
-    """Return what the ELF check found.
-
-    Raises:
-        AssembleError: The tree was not checked.
-    """
-    import json
-
-    from tritonbuild.errors import AssembleError
-
-    try:
-        return dict(json.loads(ws.verify_path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as err:
-        msg = f"{ws.root} has no checked tree: verify.json cannot be read"
-        raise AssembleError(msg, hint="run `tritonbuild build` again") from err
 
 
 def _make_control(plan: Plan, verified: dict[str, Any]) -> Control:
@@ -189,6 +173,8 @@ def _print(one: str, made: Package, ws: Workspace, plan: Plan) -> None:
             f"              docker run --rm -p 8000-8002:8000-8002 -v MODELS:/models {tag_of(plan)}"
         )
     else:
-        to_install = ["zstd", *sorted(set(_read_verified(ws)["to_install"].values()))]
+        from tritonbuild.stage.verified import packages_to_install, read_verified
+
+        to_install = ["zstd", *packages_to_install(read_verified(ws))]
         terminal.info(f"on the board, as root: apt-get install -y {' '.join(to_install)}")
         terminal.info(f"                       tar --zstd -xf {made.path.name} -C /")

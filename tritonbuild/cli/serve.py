@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tritonbuild.cli.options import WorkDir
+from tritonbuild.cli.options import WorkDir, open_finished
 
 if TYPE_CHECKING:
     from tritonbuild.paths import Workspace
@@ -27,7 +27,7 @@ def serve(
 ) -> None:
     """Run the last build's server with your models on loopback, until Ctrl-C. Needs a build."""
     from tritonbuild.arch import Arch
-    from tritonbuild.cli.smoke import describe_place, find_sandbox, open_finished
+    from tritonbuild.cli.smoke import describe_place, find_sandbox
     from tritonbuild.console import terminal
     from tritonbuild.engine.lock import hold
     from tritonbuild.errors import UsageError

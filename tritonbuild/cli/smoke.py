@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from tritonbuild.cli.deploy import To
-from tritonbuild.cli.options import Json, OnHost, Recipes, WorkDir, open_workspace
+from tritonbuild.cli.options import (
+    DEFAULT_TO,
+    Json,
+    OnHost,
+    Recipes,
+    To,
+    WorkDir,
+    open_finished,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +81,7 @@ def smoke(
     ] = True,
     recipes: Recipes = None,
     host: OnHost = None,
-    to: To = "/opt/tritonserver",
+    to: To = DEFAULT_TO,
     as_json: Json = False,
 ) -> None:
     """Start the last build's server, here or on a board, ask it, stop it. Needs a build."""
@@ -148,34 +155,17 @@ def _smoke_server(
     )
 
 
-def open_finished(work_dir: Path | None) -> tuple[Workspace, Plan]:
-    """Return the work directory that was named, or the last build's, and the plan built in it.
-
-    Raises:
-        UsageError: There is none, or its build is not finished.
-    """
-    from tritonbuild.errors import UsageError
-
-    ws, plan = open_workspace(work_dir)
-    if not ws.manifest_path.is_file():
-        msg = f"{ws.root} has no finished build"
-        raise UsageError(msg, hint="run `tritonbuild build` first; it goes on where it stopped")
-    return ws, plan
-
-
 def find_sandbox(ws: Workspace, plan: Plan) -> Sandbox:
     """Return how the board's programs are started on this machine, with the packages they need.
 
     Raises:
         HostError: They cannot be.
     """
-    import json
-
     from tritonbuild.executors.place import find_place
     from tritonbuild.paths import cache_dir
+    from tritonbuild.stage.verified import packages_to_install, read_verified
 
-    verified = json.loads(ws.verify_path.read_text(encoding="utf-8"))
-    packages = set(verified["to_install"].values()) - {""}
+    packages = packages_to_install(read_verified(ws))
     return find_place(plan, cache_dir(), packages=packages, log=ws.logs_dir / "smoke-root.log")
 
 
@@ -221,27 +211,6 @@ def _print(report: SmokeReport, *, as_json: bool) -> None:
         return
     rows = [(r.name, r.status, f"{r.seconds:.2f}", r.detail) for r in report.results]
     terminal.table(("CHECK", "STATUS", "SECONDS", "DETAIL"), rows)
-
-
-def find_server_place(ws: Workspace, plan: Plan) -> Sandbox:
-    """Return where the server of a finished build can be started on this machine.
-
-    Raises:
-        UsageError: The build is not finished.
-        HostError: This machine cannot run the board's programs.
-    """
-    import json
-
-    from tritonbuild.errors import UsageError
-    from tritonbuild.executors.place import find_place
-    from tritonbuild.paths import cache_dir
-
-    if not ws.manifest_path.is_file():
-        msg = f"{ws.root} has no finished build"
-        raise UsageError(msg, hint="run `tritonbuild build` first; it goes on where it stopped")
-    verified = json.loads(ws.verify_path.read_text(encoding="utf-8"))
-    packages = set(verified["to_install"].values()) - {""}
-    return find_place(plan, cache_dir(), packages=packages, log=ws.logs_dir / "smoke-root.log")
 
 
 def describe_place(place: Sandbox, arch: Arch) -> str:

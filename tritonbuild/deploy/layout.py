@@ -13,6 +13,7 @@ from tritonbuild.errors import AssembleError, UsageError
 from tritonbuild.stage.manifest import read_manifest
 from tritonbuild.stage.members import require_stage
 from tritonbuild.stage.naming import version_of
+from tritonbuild.stage.verified import packages_to_install, read_verified
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -72,6 +73,11 @@ class Layout:
     def service(self) -> str:
         """Name of the systemd service."""
         return self.link.name
+
+    @property
+    def unit(self) -> str:
+        """Name of its unit."""
+        return f"{self.service}.service"
 
 
 @dataclass(frozen=True)
@@ -166,7 +172,7 @@ class Build:
     @property
     def packages(self) -> tuple[str, ...]:
         """Debian packages that the board needs, besides what every image of its system has."""
-        return tuple(sorted(set(self.verified["to_install"].values()) - {""}))
+        return packages_to_install(self.verified)
 
     @property
     def contents(self) -> Contents:
@@ -190,7 +196,7 @@ def _format_checksum(digest: str, path: str) -> str:
     return f"{digest}  ./{path}\n"
 
 
-def read_build(ws: Workspace, plan: Plan, verified: Mapping[str, Any]) -> Build:
+def read_build(ws: Workspace, plan: Plan) -> Build:
     """Return what a work directory has to deploy, after comparing it with its manifest.
 
     Raises:
@@ -201,4 +207,4 @@ def read_build(ws: Workspace, plan: Plan, verified: Mapping[str, Any]) -> Build:
     if not manifest["files"]:
         msg = f"{ws.root}: the tree is empty"
         raise AssembleError(msg, hint="run `tritonbuild build` again")
-    return Build(ws.tritonserver_dir, plan, manifest, text, verified)
+    return Build(ws.tritonserver_dir, plan, manifest, text, read_verified(ws))

@@ -132,7 +132,7 @@ def deploy(
         if service:
             stands = _start(board, facts, recipe, state)
         elif facts.systemd and name != state.current and has_unit(host, layout):
-            terminal.warning(f"{layout.service}.service runs what it ran until it is started anew")
+            terminal.warning(f"{layout.unit} runs what it ran until it is started anew")
         removed = board.prune(wishes.keep)
     return Outcome(
         host.name, str(layout.link), name, state.current, sent.files, sent.size, build.measure(),
@@ -240,7 +240,7 @@ def _bring(board: Board, build: Build, state: State) -> tuple[str, Sent]:
 
 def _start(board: Board, facts: Facts, recipe: BoardRecipe | None, state: State) -> str:
     """Start the service with the new version; go back to what was before if it does not stay up."""
-    link, unit = board.layout.link, f"{board.layout.service}.service"
+    link, unit = board.layout.link, board.layout.unit
     with terminal.step(f"start {unit} on {board.host.name}"):
         had_service = has_unit(board.host, board.layout)
         try:
@@ -290,7 +290,7 @@ def roll_back(host: Host, layout: Layout) -> Outcome:
         board.switch(previous, back=True)
         stands = "none"
         if has_service and facts.systemd:
-            with terminal.step(f"start {layout.service}.service on {host.name}"):
+            with terminal.step(f"start {layout.unit} on {host.name}"):
                 restart_service(board)
                 stands = wait_for_service(board)
     return Outcome(

@@ -95,7 +95,7 @@ def check_unit(host: Host, layout: Layout) -> None:
     if has_unit(host, layout):
         return
     hint = "move it away, say another --to, or deploy with --no-service"
-    unit = f"{layout.service}.service"
+    unit = layout.unit
     # Units of the system's packages are elsewhere; one of ours would override them. systemd may
     # not have read what somebody put into our folder.
     known = host.run(["systemctl", "cat", unit]).returncode == 0
@@ -118,7 +118,7 @@ def has_unit(host: Host, layout: Layout) -> bool:
 
 
 def _unit_path(layout: Layout) -> str:
-    return f"/etc/systemd/system/{layout.service}.service"
+    return f"/etc/systemd/system/{layout.unit}"
 
 
 def install_service(board: Board, facts: Facts, recipe: BoardRecipe | None) -> None:
@@ -137,7 +137,7 @@ def install_service(board: Board, facts: Facts, recipe: BoardRecipe | None) -> N
         timeout=_START_TIMEOUT,
     )
     if answer.returncode != 0:
-        msg = f"{board.host.name}: {name}.service does not start: {answer.said}"
+        msg = f"{board.host.name}: {board.layout.unit} does not start: {answer.said}"
         raise SmokeTestError(msg, hint=f"`journalctl -u {name}` there says more")
 
 
@@ -147,7 +147,7 @@ def restart_service(board: Board) -> None:
     Raises:
         SmokeTestError: It does not start.
     """
-    unit = f"{board.layout.service}.service"
+    unit = board.layout.unit
     answer = board.host.run([*board.prefix, "systemctl", "restart", unit], timeout=_START_TIMEOUT)
     if answer.returncode != 0:
         msg = f"{board.host.name}: {unit} does not start: {answer.said}"
@@ -163,7 +163,7 @@ def check_port(host: Host, facts: Facts, layout: Layout) -> None:
     port = _read_port(host, layout)
     if port not in (facts.ports or ()):
         return
-    unit = f"{layout.service}.service"
+    unit = layout.unit
     if has_unit(host, layout) and host.run(["systemctl", "is-active", unit]).returncode == 0:
         return
     msg = f"port {port} of {host.name} is taken, and not by {unit}"
@@ -187,7 +187,7 @@ def _read_port(host: Host, layout: Layout) -> int:
 
 def stop_service(board: Board) -> None:
     """Stop the service, and start it no more when the board starts; its unit stays."""
-    unit = f"{board.layout.service}.service"
+    unit = board.layout.unit
     board.host.run([*board.prefix, "systemctl", "disable", "--now", unit], timeout=_START_TIMEOUT)
 
 
@@ -234,7 +234,7 @@ def wait_for_service(board: Board) -> str:
     Raises:
         SmokeTestError: It ended, whether or not it was started again since.
     """
-    unit = f"{board.layout.service}.service"
+    unit = board.layout.unit
     here = pick_ports().http
     deadline = time.monotonic() + _READY_TIMEOUT
     before: _Run | None = None

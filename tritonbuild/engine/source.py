@@ -50,6 +50,7 @@ from tritonbuild.stage.assemble import merge_trees
 from tritonbuild.stage.host import read_host_libraries
 from tritonbuild.stage.libraries import SystemLibraries
 from tritonbuild.stage.patchelf import get_patchelf, read_version
+from tritonbuild.stage.verified import read_verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -314,7 +315,7 @@ class SourceRunner:
         containers = self._containers
         assert containers
         if containers.makes_image:
-            verified = json.loads(self._ws.verify_path.read_text(encoding="utf-8"))
+            verified = read_verified(self._ws)
             shown.progress("writes the system that serves")
             containers.write_image(
                 self._get_place().toolchain, self._require_lock(), verified,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tritonbuild.arch import Arch
@@ -182,9 +183,7 @@ def parse_facts(text: str) -> Facts:
         if equals:
             found[key].append(value.strip())
 
-    def one(key: str) -> str | None:
-        return found[key][-1] if found.get(key) else None
-
+    one = partial(_last_of, found)
     machine = one("machine")
     return Facts(
         machine=machine,
@@ -217,9 +216,7 @@ def parse_facts(text: str) -> Facts:
 
 
 def _read_npu(found: Mapping[str, Sequence[str]]) -> NpuFacts:
-    def one(key: str) -> str | None:
-        return found[key][-1] if found.get(key) else None
-
+    one = partial(_last_of, found)
     told_by, version = _pair(one("npu_driver") or "")
     driver = _search(r"(\d+\.\d+\.\d+)", version)
     return NpuFacts(
@@ -234,6 +231,10 @@ def _read_npu(found: Mapping[str, Sequence[str]]) -> NpuFacts:
         ),
         load=one("npu_load"),
     )
+
+
+def _last_of(found: Mapping[str, Sequence[str]], key: str) -> str | None:
+    return found[key][-1] if found.get(key) else None
 
 
 def _read_l4t(line: str | None) -> str | None:

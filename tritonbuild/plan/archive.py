@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from tritonbuild.errors import UsageError
-from tritonbuild.plan.frame import describe_server
 from tritonbuild.plan.model import Step, StepKind
 from tritonbuild.plan.root import plan_root
 from tritonbuild.plan.select import TREE
+from tritonbuild.plan.tree import describe_release, plan_verify
 from tritonbuild.recipe.fields import ProviderKind
 
 if TYPE_CHECKING:
@@ -60,26 +60,15 @@ def plan_archive_steps(book: RecipeBook, selection: Selection) -> tuple[Step, ..
                 }
                 for name in selection.components
             ],
-            "triton_version": release.triton_version,
-            "date": release.date,
-            **describe_server(release),
+            **describe_release(release),
         },
     )  # fmt: skip
-    verify = Step(
-        "verify", StepKind.VERIFY,
-        "check every ELF file of the tree against the board's system",
-        "a library that is missing or too new would be found on the board only",
-        needs=(root.id, assemble.id),
-        details={
-            "arch": selection.arch,
-            "glibc": system.glibc,
-            "glibcxx": system.glibcxx,
-            "base_libraries": dict(system.base_libraries),
-            "bundled": {name: list(libs) for name, libs in system.bundled_packages.items()},
-            "libraries": dict(tree.libraries) if tree else {},
-            "runtime_packages": dict(_find_modules(book, selection)),
-        },
-    )  # fmt: skip
+    more = {
+        "bundled": {name: list(libs) for name, libs in system.bundled_packages.items()},
+        "libraries": dict(tree.libraries) if tree else {},
+        "runtime_packages": dict(_find_modules(book, selection)),
+    }
+    verify = plan_verify(selection, system, more, needs=(root.id, assemble.id))
     return root, sources, assemble, verify
 
 

@@ -14,7 +14,7 @@ from tritonbuild.plan.containers import CONTAINERS, plan_containers, plan_image
 from tritonbuild.plan.model import Executor, Step, StepKind
 from tritonbuild.plan.packages import packages_of, runtime_packages_of
 from tritonbuild.plan.root import plan_build_root, plan_compilers, plan_root, plan_tools_root
-from tritonbuild.recipe.model import ServerOptions
+from tritonbuild.plan.tree import describe_release, plan_verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tritonbuild.plan.model import Selection
     from tritonbuild.plan.source import Part
     from tritonbuild.recipe.load import RecipeBook
-    from tritonbuild.recipe.model import Release
 
 
 def frame_stages(
@@ -112,13 +111,6 @@ def _plan_sources(parts: Sequence[Part]) -> tuple[Step, Step]:
     return sources, check
 
 
-def describe_server(release: Release) -> dict[str, object]:
-    """Return how a release's server is called, where that is not as in later ones."""
-    if release.server == ServerOptions():
-        return {}
-    return {"server": release.server.model_dump(mode="json")}
-
-
 def _plan_tree(book: RecipeBook, selection: Selection, parts: Sequence[Part]) -> tuple[Step, ...]:
     """Return assembly and verification."""
     last = [f"{StepKind.INSTALL}-{part.name}" for part in parts]
@@ -139,24 +131,15 @@ def _plan_tree(book: RecipeBook, selection: Selection, parts: Sequence[Part]) ->
                 }
                 for part in parts
             ],
-            "triton_version": release.triton_version,
-            "date": release.date,
-            **describe_server(release),
+            **describe_release(release),
         },
     )  # fmt: skip
-    verify = Step(
-        "verify", StepKind.VERIFY,
-        "check every ELF file of the tree against the system that it was built for",
-        "a library that is missing or too new would be found on the board only",
+    verify = plan_verify(
+        selection,
+        system,
+        {"bundled": {}, "runtime_packages": runtime_packages_of(book, selection)},
         needs=(assemble.id,),
         after=("root", "build-root") if selection.runs_in_root else (),
-        details={
-            "arch": selection.arch,
-            "glibc": system.glibc,
-            "glibcxx": system.glibcxx,
-            "base_libraries": dict(system.base_libraries),
-            "bundled": {},
-            "runtime_packages": runtime_packages_of(book, selection),
-        },
-    )  # fmt: skip
+        against="the system that it was built for",
+    )
     return assemble, verify

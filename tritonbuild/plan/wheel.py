@@ -10,6 +10,7 @@ from tritonbuild.plan.fitness import check_wheels
 from tritonbuild.plan.model import Step, StepKind
 from tritonbuild.plan.packages import bundled_packages_of
 from tritonbuild.plan.root import plan_root
+from tritonbuild.plan.tree import describe_release, plan_verify
 from tritonbuild.recipe.load import suggest
 
 if TYPE_CHECKING:
@@ -35,20 +36,7 @@ def plan_wheel_steps(book: RecipeBook, selection: Selection) -> tuple[Step, ...]
     fetches = _plan_fetches(book, selection, components, release, system)
     bundled = bundled_packages_of(book, selection, system)
     assembly = _plan_assembly(components, selection, system, fetches, release, bundled)
-    verify = Step(
-        id="verify",
-        kind=StepKind.VERIFY,
-        title="check every ELF file of the tree against the board's system",
-        why="a library that is missing or too new would be found on the board only",
-        needs=(root.id, assembly.id),
-        details={
-            "arch": selection.arch,
-            "glibc": system.glibc,
-            "glibcxx": system.glibcxx,
-            "base_libraries": dict(system.base_libraries),
-            "bundled": bundled,
-        },
-    )
+    verify = plan_verify(selection, system, {"bundled": bundled}, needs=(root.id, assembly.id))
     return (root, *fetches, assembly, verify)
 
 
@@ -140,7 +128,6 @@ def _plan_assembly(
             "python": system.python,
             "arch": selection.arch,
             "bundled": bundled,
-            "triton_version": release.triton_version,
-            "date": release.date,
+            **describe_release(release),
         },
     )

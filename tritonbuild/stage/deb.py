@@ -26,6 +26,7 @@ from tritonbuild.stage.members import (
     write_package,
     write_zstd_tar,
 )
+from tritonbuild.stage.verified import packages_used
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -125,9 +126,9 @@ def depends_on(verified: Mapping[str, Any], python: str | None = None) -> tuple[
         verified: What the ELF check found (`verify.json`).
         python: Version of the system's Python that the tree is made for, such as `3.11`.
     """
-    names = {*verified["system_libraries"].values(), *verified["to_install"].values()} - {""}
     least = _least_versions(verified["highest"])
-    found = [f"{name} (>= {least[name]})" if name in least else name for name in sorted(names)]
+    names = packages_used(verified)
+    found = [f"{name} (>= {least[name]})" if name in least else name for name in names]
     if python:
         major, minor = python.split(".")
         found += [f"python3 (>= {python})", f"python3 (<< {major}.{int(minor) + 1})"]

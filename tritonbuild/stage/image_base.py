@@ -14,6 +14,7 @@ from tritonbuild.plan.root import plan_root
 from tritonbuild.render.containers import ImageFacts
 from tritonbuild.stage.members import add_members, make_file, make_info, open_tar
 from tritonbuild.stage.naming import labels_of, version_of
+from tritonbuild.stage.verified import packages_to_install, packages_used
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,13 +64,12 @@ def base_spec_of(plan: Plan, verified: Mapping[str, Any], book: RecipeBook) -> R
     """
     for step in plan.steps:
         if step.id == "root":
-            return root_spec_of(step).with_packages(set(verified["to_install"].values()) - {""})
+            return root_spec_of(step).with_packages(packages_to_install(verified))
     # A native build is for the machine that it was made on.
     system = plan.machine.os if plan.machine else plan.selection.os
     selection = replace(plan.selection, arch=verified["arch"], os=system)
     spec = replace(root_spec_of(plan_root(book, selection)), bundled={})
-    used = {*verified["system_libraries"].values(), *verified["to_install"].values()} - {""}
-    return spec.with_packages(used)
+    return spec.with_packages(packages_used(verified))
 
 
 def get_base(spec: RootSpec, cache: Path, log: Path, builder: str | None = None) -> Root:

@@ -42,14 +42,12 @@ class RknnReport:
 
     Attributes:
         results: One for each check, in the order in which they ran.
-        findings: What was looked at before.
         verdict: What the demo's run proves; None where it proves nothing.
         hints: What to do, by the name of the check.
         log: Where what the demo printed is; None where it did not run.
     """
 
     results: list[CheckResult] = field(default_factory=list)
-    findings: tuple[Finding, ...] = ()
     verdict: Verdict | None = None
     hints: dict[str, str] = field(default_factory=dict)
     log: Path | None = None
@@ -77,7 +75,6 @@ class RknnReport:
 
     def take_findings(self, findings: Sequence[Finding], *, must_pass: bool) -> None:
         """Add what the preflight found, one result each; what fails only warns if it need not pass."""
-        self.findings = tuple(findings)
         for one in findings:
             status = "warn" if one.status == "fail" and not must_pass else one.status
             self.results.append(CheckResult(one.what, status, 0.0, one.detail, "NPU preflight"))
