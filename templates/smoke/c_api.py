@@ -8,7 +8,6 @@ model repository. The last line of the output begins with `c_api: ` and is JSON.
 import ctypes
 import json
 import sys
-from pathlib import Path
 from typing import Any, Dict
 
 MODEL_CONTROL_EXPLICIT = 2  # enum TRITONSERVER_ModelControlMode
@@ -56,8 +55,7 @@ def describe(library: ctypes.CDLL, server: ctypes.c_void_p) -> Dict[str, Any]:
 
 def main(tree: str, models: str) -> Dict[str, Any]:
     """Start a server, ask it, stop it; return what was found."""
-    (path,) = Path(tree, "lib").glob("libtritonserver*.so")
-    library = ctypes.CDLL(str(path))
+    library = ctypes.CDLL(tree + "/lib/libtritonserver.so")
     major, minor = ctypes.c_uint32(), ctypes.c_uint32()
     call(library, "ApiVersion", ctypes.byref(major), ctypes.byref(minor))
     server = start(library, tree, models)

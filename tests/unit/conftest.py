@@ -166,6 +166,7 @@ class TinyWorld:
         values = {
             "sha256": self.sha256,
             "layout": "{wheel: tiny, files: 'tiny/**', strip: 1, to: .}",
+            "links": "{}",
             "python": "'3.11'",
             "packages": "[ca-certificates, libgcc-s1, libstdc++6, python3, zlib1g]",
             "bundled": "{libpython3.11: [libpython3.11.so.1.0]}",
@@ -271,6 +272,7 @@ _TINY_RECIPES = {
         wheel:
           wheels: [tiny]
           layout: @layout@
+          links: @links@
         artefacts: {wheel: [bin/tritonserver]}
         """,
 }

@@ -239,6 +239,29 @@ def test_layout_that_does_not_fit_is_an_assemble_error(tiny_world, layout, messa
     assert not list(tiny_world.work.glob("stage.*"))
 
 
+def test_file_has_a_second_name_where_the_recipe_says_one(tiny_world):
+    tiny_world.write_recipes(links="{lib/plain.txt: lib/no*.txt, note: '**/note.txt'}")
+    assert tiny_world.build().code == 0
+    tree = tiny_world.work / "stage/opt/tritonserver"
+    assert (tree / "lib/plain.txt").readlink() == Path("note.txt")
+    assert (tree / "note").readlink() == Path("lib/note.txt")
+
+
+@pytest.mark.parametrize(
+    ("links", "message"),
+    [
+        pytest.param("{lib/x.so: lib/nope-*.so}", "0 files of the tree are like", id="none"),
+        pytest.param("{lib/x.so: '**'}", "2 files of the tree are like **, not one", id="several"),
+        pytest.param("{lib/note.txt: lib/note.txt}", "lib/note.txt comes from", id="itself"),
+    ],
+)
+def test_link_that_does_not_fit_is_an_assemble_error(tiny_world, links, message):
+    tiny_world.write_recipes(links=links)
+    done = tiny_world.build()
+    assert done.code == 9, done.text
+    assert message in done.err
+
+
 def test_failed_assembly_keeps_the_tree_that_was_there(tiny_world):
     assert tiny_world.build().code == 0
     before = tiny_world.hash_tree()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -16,7 +17,9 @@ from tritonbuild.hosts.here import Here
 from tritonbuild.paths import data_dir
 from tritonbuild.smoke.board import _Held, find_used_ports
 
-SCRIPT = (data_dir("templates") / "smoke" / "serve.sh").read_text(encoding="utf-8")
+SMOKE = data_dir("templates") / "smoke"
+SCRIPT = (SMOKE / "serve.sh").read_text(encoding="utf-8")
+APART = (SMOKE / "apart.sh").read_text(encoding="utf-8")
 
 
 def hold(tmp_path: Path, server: str):
@@ -137,6 +140,20 @@ def test_others_are_told_of_a_server_that_runs(beside_another, no_unshare, tmp_p
 
 def test_what_others_leave_is_removed(beside_another, no_unshare, tmp_path):
     assert beside_another(f"touch {REGION}; exit 3", before="true") == 3
+    assert (tmp_path / "log").read_text() == ""
+
+
+def test_program_beside_a_server_has_other_shared_memory(beside_another, tmp_path):
+    beside = ["sh", "-c", APART, "apart", "sh", "-c", "ls -A /dev/shm; echo none; exit 5"]
+    assert beside_another(shlex.join(beside)) == 5
+    assert (tmp_path / "log").read_text() == "none\nleft\n"
+
+
+def test_program_that_cannot_be_parted_from_a_server_is_not_run(
+    beside_another, no_unshare, tmp_path
+):
+    beside = ["sh", "-c", APART, "apart", "echo", "was run"]
+    assert beside_another(shlex.join(beside), before="true") == 77
     assert (tmp_path / "log").read_text() == ""
 
 

@@ -111,6 +111,7 @@ def _plan_assembly(
         {
             "component": component.name,
             "layout": [part.model_dump() for part in component.wheel.layout],
+            "links": component.wheel.links,
             "templates": list(component.wheel.templates),
             "artefacts": list(component.artefacts.get(selection.provider, ())),
         }

@@ -218,6 +218,9 @@ class WheelProvider(Strict):
     """Components that it needs besides those that every provider needs."""
     layout: tuple[WheelPart, ...] = ()
     """Which files of which wheel go where in the tree; later parts may not overwrite earlier."""
+    links: dict[RelativePath, str] = {}
+    """Names under which other programs look for files of the tree, and a glob that fits the one file
+    that each is: wheels have their libraries under names with checksums in them."""
     bundled_packages: dict[Name, dict[Package, tuple[str, ...]]] = {}
     """For each operating system, packages that a board may lack and their libraries, which travel
     in the tree's lib folder; a system that is not named has none of them to give."""

@@ -92,6 +92,7 @@ class _OpenedBoard:
     prefix: tuple[str, ...]
     # It could be written there, and not be read from here.
     trace = None
+    keeps_apart = False
 
     def pick_ports(self, http_port: int | None) -> Route:
         here = pick_ports(http_port)

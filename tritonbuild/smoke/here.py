@@ -66,6 +66,10 @@ class _OpenedSandbox:
     models: str
     trace: PurePosixPath
 
+    @property
+    def keeps_apart(self) -> bool:
+        return self.sandbox.root is not None
+
     def pick_ports(self, http_port: int | None) -> Route:
         ports = pick_ports(http_port)
         return Route(ports, ports)

@@ -16,7 +16,7 @@ from tritonbuild.paths import write_text
 from tritonbuild.plan.model import Plan
 from tritonbuild.smoke.checks import CHECKS, QUESTIONS
 from tritonbuild.smoke.checks.in_process import start_in_process
-from tritonbuild.smoke.checks.measuring import COMPONENT, MEASURING
+from tritonbuild.smoke.checks.measuring import COMPONENT, MEASURING, write_repository
 from tritonbuild.smoke.client import AnswerError, Client
 from tritonbuild.smoke.models import MODELS, find_missing, write_models
 from tritonbuild.smoke.own import ask_own, check_own_models, make_own_checks, write_own_models
@@ -198,6 +198,8 @@ def run_smoke(
     models_dir = ws.root / "smoke" / "models"
     models = write_models(models_dir, subject.components, template=templates)
     log = ws.logs_dir / "smoke-server.log"
+    if COMPONENT in subject.components:
+        write_repository(models_dir)
     own = write_own_models(models_dir, own_models)
     at_start = [*(name for name in models if MODELS[name].at_start), *own]
     checks = _list_checks(subject, own, soak)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from tritonbuild.errors import HostError, SmokeTestError
-from tritonbuild.paths import make_dir
+from tritonbuild.paths import data_dir, make_dir
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -27,6 +27,8 @@ TARGET_MODELS = PurePosixPath("/models")
 
 # A program beside the server that hangs must not hang us.
 _BESIDE_SECONDS = 120
+# What templates/smoke/apart.sh ends with where it cannot part them.
+_NOT_APART = 77
 _PATHS = re.compile(r"\{(?:tree|models)\}")
 
 # A free port may be taken by someone else before the server binds it; then others are tried.
@@ -106,6 +108,10 @@ class Opened(Protocol):
     @property
     def trace(self) -> PurePosixPath | None:
         """What the names of trace files begin with there; None where they could not be read."""
+
+    @property
+    def keeps_apart(self) -> bool:
+        """Whether each program there has shared memory of its own."""
 
     def pick_ports(self, http_port: int | None) -> Route:
         """Return ports that are free now.
@@ -234,6 +240,18 @@ class Server:
             return None
         folder = self._process.find_folder(str(trace.parent))
         return folder / trace.name if folder else None
+
+    def run_apart(self, argv: Sequence[str], log: str) -> proc.Result | None:
+        """Run another program as `run_beside` does, with shared memory of its own.
+
+        Returns:
+            How it ended; None where only root could give it that.
+        """
+        if self._opened.keeps_apart:
+            return self.run_beside(argv, log)
+        script = (data_dir("templates") / "smoke" / "apart.sh").read_text(encoding="utf-8")
+        done = self.run_beside(["sh", "-c", script, "apart", *argv], log)
+        return None if done.returncode == _NOT_APART else done
 
     def run_beside(self, argv: Sequence[str], log: str) -> proc.Result:
         """Run another program where the server's tree and models are, and return how it ended.

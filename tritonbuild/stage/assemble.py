@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import stat
@@ -98,6 +99,7 @@ def assemble_tree(
         with _new_tree(stage_dir, size, python) as assembly:
             for part in parts:
                 _lay_out(assembly, part, archives)
+                _make_links(assembly, part)
                 _copy_templates(assembly, part)
             for path, origin in bundled.items():
                 shutil.copyfile(path, assembly.claim(f"lib/{path.name}", origin))
@@ -302,6 +304,17 @@ def _lay_out(
             archive.extract(name, path, executable=rule["executable"])
             if rule["executable"]:
                 assembly.programs.add(target)
+
+
+def _make_links(assembly: Assembly, part: Mapping[str, Any]) -> None:
+    for name, glob in part["links"].items():
+        pattern = _compile_glob(glob)
+        found = [target for target in assembly.origins if pattern.fullmatch(target)]
+        if len(found) != 1:
+            msg = f"{part['component']}: {len(found)} files of the tree are like {glob}, not one"
+            raise AssembleError(msg, hint=f"{name} is to link to it: mend the component's recipe")
+        link = assembly.claim(name, assembly.origins[found[0]])
+        link.symlink_to(os.path.relpath(assembly.tree / found[0], link.parent))
 
 
 def _compile_glob(glob: str) -> re.Pattern[str]:
