@@ -102,15 +102,19 @@ for file in /sys/kernel/debug/rknpu/version /proc/rknpu/version /sys/module/rknp
     fi
 done
 if [ -z "$version" ]; then
-    version=$(as_root dmesg | grep 'Initialized rknpu' | tail -n 1 | sed 's/.*Initialized/Initialized/')
+    version=$(as_root dmesg | grep -i 'Initialized rknpu' | tail -n 1 | sed 's/.*Initialized/Initialized/')
     [ -z "$version" ] || say npu_driver "dmesg $version"
 fi
 library=$(find_library librknnrt.so 'librknnrt\.so')
 say npu_library "$library"
 [ -z "$library" ] || say npu_library_version "$(tr -c ' -~' '\n' <"$ROOT$library" 2>/dev/null |
     sed -n 's/.*librknnrt version: *\([0-9][0-9.]*\).*/\1/p' | head -n 1)"
-for path in "$ROOT"/dev/dri/renderD* "$ROOT"/dev/rknpu*; do
+# The GPU has such a device, too; udev tells them apart.
+set -- "$ROOT"/dev/dri/by-path/*npu-render
+[ -e "$1" ] || set -- "$ROOT"/dev/dri/renderD*
+for path in "$@" "$ROOT"/dev/rknpu*; do
     if [ -e "$path" ]; then
+        path=$(readlink -f "$path")
         rights=
         [ ! -r "$path" ] || rights=r
         [ ! -w "$path" ] || rights=${rights}w

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,36 @@ def test_demo_runs_on_the_board_and_leaves_nothing(board, demo, run_cli, tmp_pat
     (folder,) = (board.opt / "ran").read_text().split()
     assert folder.startswith("/tmp/tritonbuild-smoke.")
     assert not Path(folder).exists()
+
+
+# As the real one where the NPU does not run the model: it goes on with outputs that are not there.
+_CRASH = """
+#include <signal.h>
+#include <stdio.h>
+int main(void) {
+  puts("Loading mode...");
+  puts("E RKNN: [08:24:12.287] failed to submit!, op id: 1");
+  raise(SIGSEGV);
+}
+"""
+
+
+def test_crash_of_the_demo_is_told_with_what_it_said_before(
+    board, demo, run_cli, tmp_path, require_or_skip
+):
+    compiler = shutil.which("gcc")
+    require_or_skip(compiler, "gcc")
+    ws = make_build(tmp_path / "work", board="orangepi5b")
+    work = ("--work-dir", ws.root)
+    assert run_cli("deploy", "board", *work, "--no-smoke", env=board.env).code == 0
+    program = demo / "rknn_yolov5_demo"
+    compile_it = [compiler, "-x", "c", "-", "-o", str(program)]
+    subprocess.run(compile_it, input=_CRASH, text=True, check=True)
+    smoke = ("smoke", "--rknn", *work, "--host", "board", "--demo", demo, "--no-preflight")
+    outcome = run_cli(*smoke, env=board.env)
+    assert outcome.code == 10
+    assert "SIGSEGV, as it does where the NPU does not run the model" in outcome.stderr
+    assert "librknnrt.so says: failed to submit!" in outcome.stderr
 
 
 def test_board_that_another_build_is_on_is_refused(board, demo, run_cli, tmp_path):

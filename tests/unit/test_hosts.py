@@ -237,6 +237,14 @@ def test_board_with_an_npu(rk3588):
     assert facts.gpu == GpuFacts()
 
 
+def test_device_of_the_npu_is_told_from_the_gpus_where_the_kernel_names_it(rk3588):
+    folder = rk3588 / "dev/dri/by-path"
+    folder.mkdir()
+    (folder / "platform-fb000000.gpu-render").symlink_to("../renderD128")
+    (folder / "platform-fdab0000.npu-render").symlink_to("../renderD129")
+    assert run_facts(rk3588).npu.devices == (Device("/dev/dri/renderD129", True, True),)
+
+
 @pytest.mark.parametrize(
     ("path", "text"),
     [
@@ -257,9 +265,16 @@ def put_program(folder: Path, name: str, text: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def test_driver_is_read_from_the_kernels_log_at_last(rk3588, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[    4.412345] [drm] Initialized rknpu 0.8.8 20230428 for fdab0000.npu on minor 1",
+        "[    4.412345] RKNPU fdab0000.npu: RKNPU: Initialized RKNPU driver: v0.8.8 for 20230428",
+    ],
+    ids=["drm", "plain"],
+)
+def test_driver_is_read_from_the_kernels_log_at_last(rk3588, tmp_path, monkeypatch, line):
     shutil.rmtree(rk3588 / "sys/kernel/debug/rknpu")
-    line = "[    4.412345] [drm] Initialized rknpu 0.8.8 20230428 for fdab0000.npu on minor 1"
     put_program(tmp_path / "bin", "dmesg", f"echo '{line}'")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     npu = run_facts(rk3588).npu

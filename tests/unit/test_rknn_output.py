@@ -14,6 +14,8 @@ from tritonbuild.smoke.rknn.compare import intersection_over_union
 
 RECORDINGS = Path(__file__).parents[1] / "recordings" / "rknn_yolov5_demo"
 NEW, OLD = RECORDINGS / "sdk-1.5.2.txt", RECORDINGS / "sdk-1.4.0.txt"
+# Reads the picture when the model is loaded.
+NEWEST = RECORDINGS / "sdk-2.0.0.txt"
 
 
 @pytest.fixture
@@ -28,8 +30,8 @@ def judge(cli, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("recording", [NEW, OLD], ids=lambda path: path.stem)
-def test_both_baselines_pass(judge, recording):
+@pytest.mark.parametrize("recording", [NEWEST, NEW, OLD], ids=lambda path: path.stem)
+def test_all_baselines_pass(judge, recording):
     outcome = judge(recording.read_text(encoding="utf-8"), "--json")
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out)
@@ -48,6 +50,17 @@ def test_everything_that_is_printed_is_read(judge):
     assert demo["thresholds"] == {"box": 0.25, "nms": 0.45}
     assert (demo["once_ms"], demo["average_ms"], demo["expected_ms"]) == (22.727, 20.8728, 20.8728)
     assert demo["slow"] is None
+
+
+def test_order_is_that_of_one_version(judge):
+    lines = NEWEST.read_text(encoding="utf-8").splitlines(keepends=True)
+    picture = next(line for line in lines if line.startswith("Read "))
+    lines.remove(picture)
+    lines.insert(lines.index("model is NHWC input fmt\n"), picture)
+    outcome = judge("".join(lines))
+    assert outcome.code == 10
+    assert "out of order: the model's layout" in outcome.err
+    assert "comes after the picture's name" in outcome.err
 
 
 def test_libraries_own_lines_do_not_matter(judge):

@@ -52,7 +52,7 @@ class NpuFacts:
         driver_from: The file, or `dmesg`, that told it.
         library: The librknnrt.so that the loader would take.
         library_version: Version that stands in it.
-        devices: /dev/dri/renderD*, which the GPU's may be, too, and /dev/rknpu*.
+        devices: /dev/dri/renderD*, where udev does not tell them apart the GPU's too, and /dev/rknpu*.
         load: What the driver says about the load of its cores.
     """
 

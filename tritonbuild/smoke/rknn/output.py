@@ -1,7 +1,8 @@
 """Everything that rknn_yolov5_demo prints, line by line.
 
-The lines are those of rknpu2's examples/rknn_yolov5_demo/src/main.cc at v1.5.2 and of older ones,
-which print tensors without strides. librknnrt.so and librga.so print lines of their own between
+The lines are those of rknpu2's examples/rknn_yolov5_demo/src/main.cc at v1.5.2, of older ones, which
+print tensors without strides, and of newer ones (SDK 1.6.0 on), which read the picture when the model
+is loaded. librknnrt.so and librga.so print lines of their own between
 them.
 """
 
@@ -27,7 +28,7 @@ class TensorInfo:
     Attributes:
         index: Its place among the inputs or outputs.
         name: Its name.
-        n_dims: How many dimensions it has; the demo prints the first four only.
+        n_dims: How many dimensions it has; up to SDK 1.4.0 the demo prints the first four only.
         dims: Those that were printed.
         elements: How many numbers it has.
         format: Layout, such as NHWC.
@@ -156,14 +157,11 @@ _TENSOR = (
     rf"zp=(-?\d{{1,9}}), scale=({_NUMBER})"
 )
 
-# In the order in which the demo prints them.
-_LINES = (
-    _Line(
-        "its thresholds", "post process config:",
-        rf"post process config: box_conf_threshold = ({_NUMBER}), nms_threshold = ({_NUMBER})",
-    ),
+_PICTURE = (
     _Line("the picture's name", "Read ", r"Read (.+) \.\.\."),
     _Line("the picture's size", "img width =", r"img width = (\d{1,9}), img height = (\d{1,9})"),
+)
+_MODEL = (
     _Line("that the model is loaded", "Loading mode", r"Loading mode\.\.\."),
     _Line(
         "the versions of SDK and driver", "sdk version:",
@@ -179,18 +177,29 @@ _LINES = (
         "the size that the model takes", "model input height=",
         r"model input height=(\d{1,9}), width=(\d{1,9}), channel=(\d{1,9})",
     ),
+)  # fmt: skip
+_THRESHOLDS = _Line(
+    "its thresholds", "post process config:",
+    rf"post process config: box_conf_threshold = ({_NUMBER}), nms_threshold = ({_NUMBER})",
+)  # fmt: skip
+_OBJECT = _Line(
+    "an object", "",
+    rf"(\S.*?) @ \((-?\d{{1,9}}) (-?\d{{1,9}}) (-?\d{{1,9}}) (-?\d{{1,9}})\) ({_NUMBER})",
+    several=True, needed=False,
+)  # fmt: skip
+_RUNS = (
     _Line("the first run's time", "once run use", rf"once run use ({_NUMBER}) ms"),
     _Line("the classes' names", "loadLabelName", r"loadLabelName (.+)"),
-    _Line(
-        "an object", "",
-        rf"(\S.*?) @ \((-?\d{{1,9}}) (-?\d{{1,9}}) (-?\d{{1,9}}) (-?\d{{1,9}})\) ({_NUMBER})", several=True, needed=False,
-    ),
+    _OBJECT,
     _Line(
         "the average time", "loop count =",
         rf"loop count = (\d{{1,9}}) , average run  ?({_NUMBER}) ms",
     ),
 )  # fmt: skip
-_OBJECT = next(line for line in _LINES if line.what == "an object")
+
+# In the order in which the demo prints them.
+_LINES = (_THRESHOLDS, *_PICTURE, *_MODEL, *_RUNS)
+_LINES_SINCE_1_6 = (_THRESHOLDS, *_MODEL, *_PICTURE, *_RUNS)
 
 # What rknn_api.h calls the numbers that its functions return.
 _CODES = {
@@ -204,6 +213,8 @@ _CODES = {
     -8: "RKNN_ERR_INPUT_INVALID: the picture does not fit the model",
     -9: "RKNN_ERR_OUTPUT_INVALID: the outputs do not fit the model",
     -10: "RKNN_ERR_DEVICE_UNMATCH: librknnrt.so and the driver do not go together",
+    -11: "RKNN_ERR_INCOMPATILE_PRE_COMPILE_MODEL: the model was compiled for another driver",
+    -12: "RKNN_ERR_INCOMPATILE_OPTIMIZATION_LEVEL_VERSION: the model was optimised for another driver",
     -13: "RKNN_ERR_TARGET_PLATFORM_UNMATCH: the model was made for another system on a chip",
 }
 
@@ -246,10 +257,12 @@ class _Reader:
         self._lines = lines
         self._found: list[tuple[_Line, re.Match[str], str]] = []
         self._other: list[str] = []
+        self._order: tuple[_Line, ...] = _LINES
 
     def read(self) -> DemoOutput:
         for text in self._lines:
             self._take(text.rstrip("\r\n"))
+        self._order = self._find_order()
         self._check_failures()
         self._check_order()
         self._check_whole()
@@ -263,6 +276,12 @@ class _Reader:
                 return
         if text.strip():
             self._other.append(text)
+
+    def _find_order(self) -> tuple[_Line, ...]:
+        """Return all lines in the order of the demo's version."""
+        firsts = (line for line, _, _ in self._found if line in (_PICTURE[0], _MODEL[0]))
+        model_first = next(firsts, None) is _MODEL[0] and _PICTURE[0] in firsts
+        return _LINES_SINCE_1_6 if model_first else _LINES
 
     def _fail(self, message: str) -> SmokeTestError:
         """Return an error, with what librknnrt.so said last, if it said that something is wrong."""
@@ -283,7 +302,7 @@ class _Reader:
             if line in seen and not line.several:
                 msg = f"{line.what} is there twice ({text.strip()!r}): is it the output of one run?"
                 raise self._fail(msg)
-            later = next((one for one in seen if _LINES.index(one) > _LINES.index(line)), None)
+            later = next((one for one in seen if self._comes_before(line, one)), None)
             if later:
                 msg = (
                     f"the output is out of order: {line.what} ({text.strip()!r}) comes after "
@@ -292,9 +311,12 @@ class _Reader:
                 raise self._fail(msg)
             seen.append(line)
 
+    def _comes_before(self, line: _Line, other: _Line) -> bool:
+        return self._order.index(line) < self._order.index(other)
+
     def _check_whole(self) -> None:
         present = {line.what for line, _, _ in self._found}
-        missing = [line for line in _LINES if line.needed and line.what not in present]
+        missing = [line for line in self._order if line.needed and line.what not in present]
         damaged = self._find_damaged(missing)
         if damaged:
             line, text = damaged
@@ -308,7 +330,7 @@ class _Reader:
             msg = f"this is not the output of rknn_yolov5_demo: it begins {self._lines[0][:80]!r}"
             raise self._fail(msg)
         last = self._found[-1]
-        if all(_LINES.index(line) > _LINES.index(last[0]) for line in missing):
+        if all(self._comes_before(last[0], line) for line in missing):
             msg = f"the output ends after {last[2].strip()!r}: {missing[0].what} is missing"
         else:
             msg = f"the output does not tell {missing[0].what} (a line `{missing[0].start} ...`)"

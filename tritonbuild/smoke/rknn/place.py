@@ -12,6 +12,7 @@ from tritonbuild import proc
 from tritonbuild.errors import SmokeTestError
 from tritonbuild.paths import make_dir, write_text
 from tritonbuild.smoke.board import open_folder
+from tritonbuild.smoke.rknn.output import find_complaint
 from tritonbuild.smoke.server import describe_exit
 
 if TYPE_CHECKING:
@@ -29,9 +30,13 @@ _INSIDE_RUN = PurePosixPath("/run-demo")
 # demo for ever.
 _LIMIT = 300
 _KILLED = 128 + signal.SIGKILL
+_CRASHED = 128 + signal.SIGSEGV
 
 # `env -C` is not there on every board.
 _IN_FOLDER = 'cd "$1" && shift && exec "$@"'
+# A program that writes into a pipe keeps what it printed to itself for a while, and with it goes the
+# reason when a signal ends it.
+_LINE_BY_LINE = 'if command -v stdbuf >/dev/null; then set -- stdbuf -oL "$@"; fi; exec "$@"'
 
 
 class DemoPlace(Protocol):
@@ -83,7 +88,7 @@ class InPlace:
         argv = inside.with_folder(_INSIDE_RUN).argv(_make_argv(demo, locate), environment)
         env = environment if self.sandbox.root is None else None
         done = proc.run(argv, log=log, check=False, cwd=self.folder, env=env)
-        _check_end(done.returncode, log)
+        _check_end(done.returncode, done.output, log)
         return done.output
 
 
@@ -113,14 +118,14 @@ class OnHost:
             )
         text = answer.output + answer.errors
         write_text(log, text)
-        _check_end(answer.returncode, log)
+        _check_end(answer.returncode, text, log)
         return text
 
 
 def _make_argv(demo: BuiltDemo, locate: Callable[[Path], str]) -> list[str]:
     """Return what runs the demo, for a while."""
-    limit = ["timeout", "-s", "KILL", str(_LIMIT)]
-    return [*limit, locate(demo.program), locate(demo.model), locate(demo.image)]
+    run = ["sh", "-c", _LINE_BY_LINE, "demo", "timeout", "-s", "KILL", str(_LIMIT)]
+    return [*run, locate(demo.program), locate(demo.model), locate(demo.image)]
 
 
 def _make_environment(libraries: str) -> dict[str, str]:
@@ -128,10 +133,12 @@ def _make_environment(libraries: str) -> dict[str, str]:
     return {"LC_ALL": "C", "LD_LIBRARY_PATH": libraries}
 
 
-def _check_end(code: int, log: Path) -> None:
+def _check_end(code: int, text: str, log: Path) -> None:
     """Raise where a signal ended the demo; what it printed tells all other failures.
 
     It answers 255 where it fails, and a root's outer process and a shell 128 and the signal's number.
+    It does not look at what rknn_run and rknn_outputs_get answer (src/main.cc): where they fail it
+    reads outputs that are not there.
 
     Raises:
         SmokeTestError: One did.
@@ -141,5 +148,12 @@ def _check_end(code: int, log: Path) -> None:
     how = describe_exit(code)
     if code in (_KILLED, -signal.SIGKILL):
         how = f"{how}, as it may after {_LIMIT} s without an end"
-    msg = f"rknn_yolov5_demo ended with {how}\n  log: {log}"
+    elif code in (_CRASHED, -signal.SIGSEGV):
+        how = f"{how}, as it does where the NPU does not run the model"
+    printed = [line.strip() for line in text.splitlines() if line.strip()]
+    said = find_complaint(printed)
+    lines = [f"rknn_yolov5_demo ended with {how}"]
+    lines += [f"  librknnrt.so says: {said}"] if said else []
+    lines += [f"  the last that it printed: {printed[-1]}"] if printed and not said else []
+    msg = "\n".join([*lines, f"  log: {log}"])
     raise SmokeTestError(msg, hint="look at the kernel's log on the board: dmesg | grep -i rknpu")

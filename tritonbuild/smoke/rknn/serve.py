@@ -103,7 +103,7 @@ def make_config(verdict: Verdict, provider: ProviderKind, instances: int) -> str
 
 
 def _dims_of(tensor: TensorInfo) -> tuple[int, ...]:
-    """Return an output's dimensions without the batch: the demo prints four of five."""
+    """Return an output's dimensions without the batch; up to SDK 1.4.0 the demo prints four of five."""
     if tensor.n_dims == len(tensor.dims):
         return tensor.dims[1:]
     first = tensor.dims[1:]

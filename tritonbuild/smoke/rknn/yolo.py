@@ -1,7 +1,8 @@
 """Objects from the three outputs of a yolov5 model, as rknn_yolov5_demo finds them.
 
 Anchors, strides and the formula of a box are yolov5's (ultralytics/yolov5, models/yolo.py, 6.x and
-7.0); thresholds and the choice among boxes that overlap are the demo's (src/postprocess.cc).
+7.0); the thresholds are the demo's (src/postprocess.cc). Among boxes of one class that overlap the
+surest stays, as yolov5 has it; the demo's loop lets some boxes of other classes go, too.
 """
 
 from __future__ import annotations
