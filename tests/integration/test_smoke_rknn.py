@@ -121,6 +121,20 @@ def test_damaged_demos_are_told(build, smoke, proved, tmp_path):
         assert sentence in outcome.stderr
 
 
+def test_demo_is_that_of_the_boards_soc(rknn_world, tmp_path):
+    """Folders of libraries and of models have other names for an RK3566."""
+    work = tmp_path / "work"
+    built = rknn_world.run(
+        "build", "--board", "orangepi3b", *CROSS, "--component", "rknn_yolov5_demo",
+        "--recipes", rknn_world.folder / "recipes", "--mirror", "standins", "--work-dir", work,
+        cwd=tmp_path, timeout=300, env=rknn_world.env,
+    )  # fmt: skip
+    assert built.code == 0, built.stderr
+    folder = Workspace(work).tritonserver_dir / "programs/rknn_yolov5_demo"
+    model = folder / "model/RK3566_RK3568/yolov5s-640-640.rknn"
+    assert b'"target_platform": ["rk3566"]' in model.read_bytes()
+
+
 def test_build_without_the_backend_is_refused(rknn_world, smoke, tmp_path):
     outcome = rknn_world.build(tmp_path / "work", "--component", "ensemble", timeout=600)
     assert outcome.code == 0, outcome.stderr

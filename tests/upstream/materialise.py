@@ -188,10 +188,12 @@ REPOSITORIES: dict[str, dict[str, Version]] = {
 # Where the libraries of Rockchip's that are binaries in the repositories come from.
 _RKNN_SOURCE = HERE.parent / "backends" / "standin_rknnrt.c"
 _RGA_SOURCE = HERE / "shared" / "standin_rga.c"
-_RKNPU2_RGA = "examples/3rdparty/rga/RK3588/lib/Linux/aarch64/librga.so"
-_RKNPU2_LIBRARIES = "runtime/RK3588/Linux/librknn_api/aarch64"
+_RKNPU2_RGA = "examples/3rdparty/rga/{soc}/lib/Linux/aarch64/librga.so"
+_RKNPU2_API = "runtime/{soc}/Linux/librknn_api"
 # What the demo's model holds here: what a run with the real one printed.
-_RKNPU2_MODEL = "examples/rknn_yolov5_demo/model/RK3588/yolov5s-640-640.rknn"
+_RKNPU2_MODEL = "examples/rknn_yolov5_demo/model/{models}/yolov5s-640-640.rknn"
+# Folder of each SoC's libraries, that of its models, and what the models say that they are for.
+_RKNPU2_SOCS = (("RK3588", "RK3588", "rk3588"), ("RK356X", "RK3566_RK3568", "rk3566"))
 _RECORDING = HERE.parent / "recordings" / "rknn_yolov5_demo" / "sdk-1.5.2.txt"
 
 
@@ -509,29 +511,36 @@ def _compile_rknn(folder: Path, machine: str, *, with_rknn_api: bool) -> dict[st
     names = ["librknnrt.so", *(["librknn_api.so"] if with_rknn_api else [])]
     compiler = _compiler(machine, "gcc")
     built = {name: ("100755", _link(compiler, _RKNN_SOURCE, folder / name, name)) for name in names}
+    rga = _link(compiler, _RGA_SOURCE, folder / "librga.so", "librga.so")
+    header = HERE / "rknpu2" / _RKNPU2_API.format(soc="RK3588") / "include" / "rknn_api.h"
+    recording = _RECORDING.read_text(encoding="utf-8")
+    rknpu2: Tree = {}
+    for soc, models, made_for in _RKNPU2_SOCS:
+        api = _RKNPU2_API.format(soc=soc)
+        rknpu2.update({f"{api}/aarch64/{name}": entry for name, entry in built.items()})
+        rknpu2[f"{api}/include/rknn_api.h"] = ("100644", header.read_bytes())
+        rknpu2[_RKNPU2_RGA.format(soc=soc)] = ("100755", rga)
+        model = make_rknn_model(recording, platform=made_for)
+        rknpu2[_RKNPU2_MODEL.format(models=models)] = ("100644", model)
     return {
         "zjd1988/rknn_backend": {f"rknpu2/lib/{name}": entry for name, entry in built.items()},
-        "rockchip-linux/rknpu2": {
-            **{f"{_RKNPU2_LIBRARIES}/{name}": entry for name, entry in built.items()},
-            _RKNPU2_RGA: (
-                "100755",
-                _link(compiler, _RGA_SOURCE, folder / "librga.so", "librga.so"),
-            ),
-            _RKNPU2_MODEL: ("100644", make_rknn_model(_RECORDING.read_text(encoding="utf-8"))),
-        },
+        "rockchip-linux/rknpu2": rknpu2,
     }
 
 
-def make_rknn_model(recording: str, *, toolkit: str = "1.5.2", form: int = 6) -> bytes:
+def make_rknn_model(
+    recording: str, *, toolkit: str = "1.5.2", form: int = 6, platform: str = "rk3588"
+) -> bytes:
     """Return a file with the frame of an RKNN model, and a recorded run in the model's place.
 
     Args:
         recording: What the demo printed.
         toolkit: The version that the file says it was made with.
         form: Version of the file's format.
+        platform: The SoC that the file says it was made for.
     """
     body = b"STANDIN\n" + recording.encode() + b"\0"
-    told = json.dumps({"version": f"{toolkit}-stand-in", "target_platform": ["rk3588"]}).encode()
+    told = json.dumps({"version": f"{toolkit}-stand-in", "target_platform": [platform]}).encode()
     header = struct.pack("<8sQQ", b"RKNN", form, len(body)).ljust(64, b"\0")
     return header + body + struct.pack("<Q", len(told)) + told
 

@@ -30,11 +30,12 @@ std::string ReadFile(const std::string& path) {
 std::string Open(TRITONBACKEND_ModelInstance* instance, Instance* state) {
   std::string model = ReadFile(VersionFile(TRITONBACKEND_ModelInstanceModel(instance), "model.rknn"));
   const int ret = rknn_init(&state->context, &model[0], uint32_t(model.size()), 0, nullptr);
-  if (ret != RKNN_SUCC) return "rknn_init error ret=" + std::to_string(ret);
+  if (ret != RKNN_SUCC) return "rknpu engine init fail!, ret = " + std::to_string(ret);
   const int core = TRITONBACKEND_ModelInstanceDeviceId(instance);
-  if (core < -1 || core > 2) return "invalid core mask";
-  if (rknn_set_core_mask(state->context, core < 0 ? 0 : 1 << core) != RKNN_SUCC)
-    return "rknn_set_core_mask error";
+  if (core < -1 || core > 2)
+    return "rknpu engine get invalid core mask = " + std::to_string(core);
+  const int bound = rknn_set_core_mask(state->context, core < 0 ? 0 : 1 << core);
+  if (bound != RKNN_SUCC) return "rknpu engine set core mask fail!, ret = " + std::to_string(bound);
   rknn_sdk_version version;
   memset(&version, 0, sizeof(version));
   rknn_input_output_num counts = {0, 0};
