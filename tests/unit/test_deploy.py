@@ -14,6 +14,7 @@ import pytest
 
 from tritonbuild.arch import Arch
 from tritonbuild.deploy.board import Board
+from tritonbuild.deploy.check import check_machine
 from tritonbuild.deploy.layout import Build, Contents, Layout
 from tritonbuild.deploy.service import render_unit
 from tritonbuild.doctor import Finding, Status, judge_board
@@ -413,3 +414,22 @@ def test_jetpack_has_to_be_the_board_recipe_s(l4t, status):
     assert told["GPU driver"].needed == "Jetson Linux 36"
     # The plan has the tensorrt backend, which does not load without its library.
     assert told["TensorRT"].status is Status.MISSING
+
+
+def test_tree_for_another_jetpack_is_refused_before_anything_is_sent(tmp_path, capsys):
+    book = RecipeBook.open()
+    recipe = book.board("jetson-orin-jetpack6")
+    plan = make_plan(book, Request(recipe.name, provider=ProviderKind.SOURCE))
+    build = Build(tmp_path, plan, {"files": []}, "{}", {"arch": "arm64", "highest": {}})
+
+    def check(l4t: str | None) -> None:
+        facts = replace(BOARD, os="ubuntu-22.04", gpu=GpuFacts(l4t=l4t))
+        check_machine(facts, build, recipe, "nano")
+
+    with pytest.raises(HostError, match=r"Jetson Linux is 36, and nano has 35\.4\.1") as refused:
+        check("35.4.1")
+    assert "tritonbuild list boards" in str(refused.value.hint)
+    check("36.4.0")
+    assert "Jetson Linux" not in capsys.readouterr().err
+    check(None)
+    assert "no Jetson Linux was found on nano" in capsys.readouterr().err

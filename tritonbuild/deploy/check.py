@@ -16,13 +16,20 @@ if TYPE_CHECKING:
     from tritonbuild.deploy.layout import Build, Layout
     from tritonbuild.hosts.facts import Facts
     from tritonbuild.hosts.model import Host
+    from tritonbuild.recipe.model import Board as BoardRecipe
 
 # Of the tree's size, for names and folders, and for what the board writes meanwhile.
 _MARGIN = 32 << 20
 
 
-def check_machine(facts: Facts, build: Build, name: str) -> None:
+def check_machine(facts: Facts, build: Build, recipe: BoardRecipe | None, name: str) -> None:
     """Make sure that the board can run the tree.
+
+    Args:
+        facts: What the board is.
+        build: The build whose tree it is.
+        recipe: The board that it was built for, where its recipe is known.
+        name: What the board is called.
 
     Raises:
         HostError: It cannot.
@@ -38,10 +45,16 @@ def check_machine(facts: Facts, build: Build, name: str) -> None:
     if needed and facts.glibc and parse_version(facts.glibc) < parse_version(needed):
         msg = f"this tree needs glibc {needed}, and {name} has {facts.glibc} ({facts.os_name})"
         raise HostError(msg, hint="build with the --os that the board runs")
-    _warn(facts, build, name)
+    if recipe and recipe.l4t and facts.gpu.l4t and not facts.gpu.has_l4t(recipe.l4t):
+        msg = (
+            f"this tree is for {recipe.name}, whose Jetson Linux is {recipe.l4t}, and {name} has "
+            f"{facts.gpu.l4t}: CUDA's libraries go with one JetPack"
+        )
+        raise HostError(msg, hint="build for the board that has it: `tritonbuild list boards`")
+    _warn(facts, build, recipe, name)
 
 
-def _warn(facts: Facts, build: Build, name: str) -> None:
+def _warn(facts: Facts, build: Build, recipe: BoardRecipe | None, name: str) -> None:
     """Say what may well be right, and is not what the tree was made for."""
     chosen = build.plan.selection
     if facts.os and facts.os != chosen.os:
@@ -53,6 +66,8 @@ def _warn(facts: Facts, build: Build, name: str) -> None:
             terminal.warning(
                 f"the python backend is made for Python {python}; {name} has {facts.python or 'none'}"
             )
+    if recipe and recipe.l4t and not facts.gpu.l4t:
+        terminal.warning(f"this tree is for {recipe.name}; no Jetson Linux was found on {name}")
     if "rknn" in chosen.components and facts.npu.library is None:
         terminal.warning(f"{name} has no librknnrt.so: its NPU cannot be used")
 

@@ -119,7 +119,7 @@ def deploy(
     started = time.monotonic()
     with terminal.step(f"look at {host.name}"):
         facts = read_facts(host, layout.link)
-        board, missing, service = _check(host, facts, build, layout, wishes)
+        board, missing, service = _check(host, facts, build, layout, wishes, recipe)
     with board.hold():
         state = board.read_state()
         if missing:
@@ -141,10 +141,15 @@ def deploy(
 
 
 def _check(
-    host: Host, facts: Facts, build: Build, layout: Layout, wishes: Wishes
+    host: Host,
+    facts: Facts,
+    build: Build,
+    layout: Layout,
+    wishes: Wishes,
+    recipe: BoardRecipe | None,
 ) -> tuple[Board, tuple[str, ...], bool]:
     """Check everything that can be checked; return the board, what to install, and the service."""
-    check.check_machine(facts, build, host.name)
+    check.check_machine(facts, build, recipe, host.name)
     state = Board(host, layout).read_state()
     check.check_target(state, layout, host.name)
     service = _wants_service(facts, wishes.service, host.name)

@@ -212,7 +212,7 @@ def _judge_gpu(facts: Facts, plan: Plan, board: Board) -> Iterator[Finding]:
     found = " ".join(
         filter(None, (gpu.l4t and f"L4T {gpu.l4t}", gpu.jetpack and f"JetPack {gpu.jetpack}"))
     )
-    is_other = bool(gpu.l4t and board.l4t and gpu.l4t.partition(".")[0] != board.l4t)
+    is_other = bool(gpu.l4t and board.l4t and not gpu.has_l4t(board.l4t))
     status = Status.MISSING if is_other else Status.OK if gpu.l4t else Status.WARN
     needed = f"Jetson Linux {board.l4t or ''}".strip()
     yield Finding("GPU driver", status, found, needed, "libraries of CUDA go with one JetPack")

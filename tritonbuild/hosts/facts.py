@@ -81,6 +81,10 @@ class GpuFacts:
     libcuda: str | None = None
     tensorrt: str | None = None
 
+    def has_l4t(self, major: str) -> bool:
+        """Return whether its Jetson Linux is of a major version."""
+        return self.l4t is not None and self.l4t.partition(".")[0] == major
+
 
 @dataclass(frozen=True)
 class Facts:
