@@ -63,8 +63,8 @@ demo-source: deps test-deps ## build stand-ins of Triton for arm64 from source, 
 # the other: side by side they meet their time limits now and then.
 ALONE := $(wildcard tests/integration/test_ci_steps.py tests/integration/test_smoke.py \
 	tests/integration/test_quickstart.py tests/integration/test_serve.py \
-	tests/integration/test_archive.py tests/integration/test_perf_analyzer.py \
-	tests/integration/test_verify.py tests/integration/test_package_formats.py tests/backends)
+	tests/integration/test_archive.py tests/integration/test_verify.py \
+	tests/integration/test_package_formats.py tests/backends)
 LONGEST := $(addprefix tests/integration/test_,buildx.py source_faults.py deploy.py for_the_board.py)
 BUILDS := $(LONGEST) $(filter-out $(ALONE) $(LONGEST),$(wildcard tests/integration/test_*.py))
 SIDE_BY_SIDE := $(BUILDS) tests/unit tests/docs

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -115,6 +116,13 @@ def test_every_check_passes_on_a_good_build(whole_run):
     assert 0 < report.ready_seconds < report.first_answer_seconds < report.seconds
 
 
+@pytest.mark.parametrize("name", ["perf-http", "perf-grpc", "perf-c-api"])
+def test_server_is_measured_where_the_build_has_perf_analyzer(whole_run, name):
+    _, report, _ = whole_run
+    (detail,) = (result.detail for result in report.results if result.name == name)
+    assert re.fullmatch(r"[0-9.]+ inferences a second, [0-9]+ us each", detail)
+
+
 def test_parts_that_cannot_be_shown_are_named_as_skipped(whole_run):
     _, report, _ = whole_run
     skipped = {r.name: r.detail for r in report.results if r.status == "skip"}
@@ -151,7 +159,7 @@ def test_nothing_is_left_after_a_run(whole_run):
 
 def test_missing_library_is_told_with_the_log(wheel_build, sandbox, tmp_path):
     ws = link_build(wheel_build, tmp_path / "work")
-    (library,) = ws.tritonserver_dir.glob("lib/libtritonserver*.so")
+    (library,) = ws.tritonserver_dir.glob("lib/libtritonserver-*.so")
     library.unlink()
     started = time.monotonic()
     report = run_smoke(ws, make_plan("core", "python"), place=InSandbox(sandbox), timeout=TIMEOUT)
