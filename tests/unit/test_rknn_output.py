@@ -70,6 +70,12 @@ def test_libraries_own_lines_do_not_matter(judge):
     assert outcome.code == 0, outcome.err
 
 
+def test_what_an_editor_does_to_a_text_does_not_matter(judge):
+    text = NEW.read_text(encoding="utf-8")
+    outcome = judge("\ufeff" + text.replace("\n", "\r\n"))
+    assert outcome.code == 0, outcome.err
+
+
 def test_objects_may_come_in_any_order_and_move_a_little(judge):
     lines = NEW.read_text(encoding="utf-8").splitlines()
     objects = [line for line in lines if " @ (" in line]

@@ -152,15 +152,16 @@ def _require_npu(book: RecipeBook, plan: Plan) -> BoardNpu:
 
 
 def _read_recorded(recorded: str) -> str:
+    """Return what is in a file or comes in; editors may have put a byte order mark before it."""
     import sys
     from pathlib import Path
 
     from tritonbuild.errors import UsageError
 
     if recorded == "-":
-        return sys.stdin.buffer.read().decode(errors="replace")
+        return sys.stdin.buffer.read().decode("utf-8-sig", errors="replace")
     try:
-        return Path(recorded).read_bytes().decode(errors="replace")
+        return Path(recorded).read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as err:
         msg = f"{recorded} cannot be read: {err.strerror}"
         raise UsageError(msg, hint="--recorded takes a file with what the demo printed") from None
