@@ -258,6 +258,15 @@ def test_soc_is_known_by_its_names(judge, soc):
     assert "4.7 times" in judge(text, "--soc", soc).err
 
 
+def test_driver_that_is_known_to_fail_is_told_where_the_demo_names_it(judge):
+    text = NEW.read_text(encoding="utf-8").replace("driver version: 0.8.2", "driver version: 0.9.2")
+    outcome = judge(text, "--soc", "rk3588")
+    assert outcome.code == 0
+    assert "warning: npu-trouble-1: cores 1 and 2 of the NPU fail" in outcome.err
+    assert "use driver 0.8.2" in outcome.err
+    assert "npu-trouble" not in judge(text).err, "which NPU it was is not known"
+
+
 def test_unknown_soc_is_refused(judge):
     outcome = judge(NEW.read_text(encoding="utf-8"), "--soc", "bcm2712")
     assert outcome.code == 2

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from tritonbuild.plan.model import Plan
     from tritonbuild.plan.npu import BoardNpu
     from tritonbuild.recipe.load import RecipeBook
-    from tritonbuild.recipe.npu import NpuFamily
     from tritonbuild.smoke.rknn.place import DemoPlace
     from tritonbuild.smoke.rknn.run import RknnReport
     from tritonbuild.smoke.server import Place
@@ -99,21 +98,22 @@ def smoke_npu(options: NpuOptions) -> None:
 
     book = RecipeBook.open(options.recipes)
     if options.recorded is not None:
-        family, soc = _choose_family(book, options.soc)
-        report = judge_recorded(family.demo, _read_recorded(options.recorded), soc)
+        npu = _find_soc(book, options.soc)
+        demo = npu.family.demo if npu else book.npu("rknpu").demo
+        report = judge_recorded(demo, _read_recorded(options.recorded), npu)
     else:
         from tritonbuild.engine.lock import hold
 
         ws, plan = open_finished(options.work_dir)
-        npu = _require_npu(book, plan)
+        board_npu = _require_npu(book, plan)
         with hold(ws, "smoke --rknn"):
-            report = _prove(book, ws, plan, npu, options)
+            report = _prove(book, ws, plan, board_npu, options)
     _print(report, as_json=options.as_json)
     report.raise_if_failed()
 
 
-def _choose_family(book: RecipeBook, soc: str | None) -> tuple[NpuFamily, str | None]:
-    """Return the NPU that a recorded run is of, and the system on a chip as its recipe calls it.
+def _find_soc(book: RecipeBook, soc: str | None) -> BoardNpu | None:
+    """Return the NPU that a recorded run is of, None where nothing was said of it.
 
     Raises:
         UsageError: No recipe tells of that system on a chip.
@@ -122,13 +122,13 @@ def _choose_family(book: RecipeBook, soc: str | None) -> tuple[NpuFamily, str | 
     from tritonbuild.plan.npu import find_npu_of
 
     if soc is None:
-        return book.npu("rknpu"), None
+        return None
     found = find_npu_of(book, soc.lower())
     if found is None:
         known = [name for kind in book.names("npus") for name in book.npu(kind).socs]
         msg = f"--soc {soc}: no recipe tells of such an NPU"
         raise UsageError(msg, hint=f"known: {', '.join(known)}")
-    return found.family, found.name
+    return found
 
 
 def _require_npu(book: RecipeBook, plan: Plan) -> BoardNpu:

@@ -66,7 +66,7 @@ def examine_npu(
     ]
     if model is not None:
         found += _examine_model(npu, model, libraries)
-    found += _tell_trouble(npu, facts, libraries)
+    found += tell_trouble(npu, facts, libraries)
     return tuple(found)
 
 
@@ -164,7 +164,7 @@ def _examine_model(
     yield Finding("npu-model", "pass", told)
 
 
-def _tell_trouble(
+def tell_trouble(
     npu: BoardNpu, facts: Facts, libraries: Mapping[str, tuple[str, str | None]]
 ) -> Iterator[Finding]:
     """Yield what is known to fail together."""

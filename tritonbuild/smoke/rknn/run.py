@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tritonbuild.errors import SmokeTestError, TritonBuildError
+from tritonbuild.hosts.facts import Facts
 from tritonbuild.smoke.client import AnswerError
 from tritonbuild.smoke.rknn.judge import judge
 from tritonbuild.smoke.rknn.model_file import read_model
 from tritonbuild.smoke.rknn.picture import read_pixels
-from tritonbuild.smoke.rknn.preflight import examine_npu, read_library_version
+from tritonbuild.smoke.rknn.preflight import examine_npu, read_library_version, tell_trouble
 from tritonbuild.smoke.rknn.serve import ask_served, write_repository
 from tritonbuild.smoke.run import read_subject
 from tritonbuild.smoke.server import run_server
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tritonbuild.hosts.facts import Facts
     from tritonbuild.paths import Workspace
     from tritonbuild.plan.model import Plan
     from tritonbuild.plan.npu import BoardNpu
@@ -81,7 +81,7 @@ class RknnReport:
             if one.fix:
                 self.hints[one.what] = one.fix
 
-    def take_verdict(self, verdict: Verdict, started: float, facts: Facts | None) -> None:
+    def take_verdict(self, verdict: Verdict, started: float, facts: Facts) -> None:
         """Add what the demo's run proves."""
         self.verdict = verdict
         self.note("rknn-demo", "the NPU finds the objects", started, "pass", verdict.describe())
@@ -125,16 +125,16 @@ class RknnReport:
         raise SmokeTestError(msg, hint=hint)
 
 
-def judge_recorded(demo: Demo, text: str, soc: str | None) -> RknnReport:
+def judge_recorded(demo: Demo, text: str, npu: BoardNpu | None) -> RknnReport:
     """Return what a run proves that was recorded elsewhere.
 
     Args:
         demo: The demo.
         text: What it printed.
-        soc: System on a chip that it ran on; None where that is not known.
+        npu: The NPU that it ran on; None where that is not known.
     """
     report = RknnReport()
-    _judge(report, demo, text, soc)
+    _judge(report, demo, text, npu, Facts())
     return report
 
 
@@ -184,7 +184,7 @@ def run_checks(
     except TritonBuildError as err:
         report.note_failure("rknn-demo", "the NPU finds the objects", started, err)
         return report
-    _judge(report, npu.family.demo, text, npu.name, facts)
+    _judge(report, npu.family.demo, text, npu, facts)
     if report.verdict is not None:
         _serve(report, report.verdict, ws, plan, npu, demo, servers, timeout)
     return report
@@ -249,19 +249,21 @@ def _find_libraries(
     }
 
 
-def _judge(
-    report: RknnReport, demo: Demo, text: str, soc: str | None, facts: Facts | None = None
-) -> None:
+def _judge(report: RknnReport, demo: Demo, text: str, npu: BoardNpu | None, facts: Facts) -> None:
     started = time.monotonic()
     try:
-        verdict = judge(demo, text, soc)
+        verdict = judge(demo, text, npu.name if npu else None)
     except SmokeTestError as err:
         report.note_failure("rknn-demo", "the NPU finds the objects", started, err)
         return
     report.take_verdict(verdict, started, facts)
+    if npu and facts.npu.driver is None:
+        # Only root may read it beforehand, on most boards; the demo prints it to everybody.
+        told = replace(facts, npu=replace(facts.npu, driver=verdict.output.driver))
+        report.take_findings(list(tell_trouble(npu, told, {})), must_pass=False)
 
 
-def _explain_slowness(facts: Facts | None) -> str:
+def _explain_slowness(facts: Facts) -> str:
     """Return the likely reasons of a slow run, the likeliest first."""
     governor = (
         "the processor's governor: the search for boxes runs there, and `powersave` or `ondemand` "
@@ -274,7 +276,7 @@ def _explain_slowness(facts: Facts | None) -> str:
         "an old driver",
         "something else on the NPU (/sys/kernel/debug/rknpu/load)",
     ]
-    governors = sorted(set(facts.governors)) if facts else []
+    governors = sorted(set(facts.governors))
     if governors and governors != ["performance"]:
         reasons[0] = f"the governor is {', '.join(governors)}: " + reasons[0]
     return "; ".join(reasons)
