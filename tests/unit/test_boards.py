@@ -97,6 +97,13 @@ def test_packages_are_named_for_every_system_of_a_board(board):
                 assert not packages or set(recipe.os) <= set(packages), part.name
 
 
+@pytest.mark.parametrize("name", BOOK.names("components"))
+def test_packages_of_a_component_are_named_for_every_system(name):
+    source = BOOK.component(name).source
+    for packages in (source.apt_packages, source.runtime_packages) if source else ():
+        assert not packages or set(packages) == set(BOOK.names("os"))
+
+
 # --- what does not go together ----------------------------------------------------------------
 
 REFUSED = [

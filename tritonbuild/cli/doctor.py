@@ -35,7 +35,7 @@ def doctor(
     from tritonbuild.plan.make import make_plan
 
     plan = make_plan(choice.book, choice.request, machine=_presume_machine(choice))
-    if host:
+    if host is not None:
         _stop_if_lacking(_print(_examine_board(host, choice, plan, fix=fix), as_json), name=host)
         return
     needs = make_needs(

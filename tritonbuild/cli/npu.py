@@ -200,7 +200,7 @@ def _open_places(
     from tritonbuild.smoke.here import InSandbox
     from tritonbuild.smoke.rknn.place import InPlace, OnHost
 
-    if options.host:
+    if options.host is not None:
         board = stack.enter_context(open_board(options.host, options.to, ws))
         return board.host, OnHost(board.host), board
     sandbox = find_sandbox(ws, plan)

@@ -134,7 +134,7 @@ def _smoke_server(
     ws, plan = open_finished(work_dir)
     with contextlib.ExitStack() as stack:
         place: Place
-        if host:
+        if host is not None:
             place, how = stack.enter_context(open_board(host, to, ws)), f"on {host}"
         else:
             sandbox = find_sandbox(ws, plan)
