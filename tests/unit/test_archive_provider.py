@@ -6,6 +6,8 @@ import gzip
 import hashlib
 import io
 import json
+import shutil
+import subprocess
 import tarfile
 import textwrap
 from typing import TYPE_CHECKING
@@ -314,6 +316,41 @@ def test_component_that_the_archive_lacks_is_named(archives):
     done = archives.build("-c", "core", "-c", "python")
     assert done.code == 9
     assert "python: backends/python/libtriton_python.so is missing" in done.err
+
+
+@pytest.fixture
+def with_pytorch(archives, tmp_path, require_or_skip):
+    """An archive with a backend whose library is not in it, as PyTorch's is not in NVIDIA's."""
+    compiler = shutil.which("aarch64-linux-gnu-gcc")
+    require_or_skip(compiler, "aarch64-linux-gnu-gcc")
+    libtorch, backend = tmp_path / "libtorch.so", tmp_path / "libtriton_pytorch.so"
+    for out, needed in ((libtorch, ()), (backend, (libtorch,))):
+        argv = [compiler, "-shared", "-nostdlib", f"-Wl,-soname,{out.name}", "-Wl,--no-as-needed"]
+        argv += ["-x", "c", "-o", str(out), "-", "-x", "none", *(str(path) for path in needed)]
+        subprocess.run(argv, input="", text=True, check=True)
+    name = "tritonserver/backends/pytorch/libtriton_pytorch.so"
+    pack(archives.file, (*good(), member(name, backend.read_bytes())))
+    archives.write("components/pytorch", """\
+        name: pytorch
+        summary: a backend for tests
+        kind: backend
+        archive: {}
+        artefacts: {archive: [backends/pytorch/libtriton_pytorch.so]}
+    """)  # fmt: skip
+    return archives
+
+
+def test_backend_that_nobody_asked_for_may_lack_its_library(with_pytorch):
+    done = with_pytorch.build()
+    assert done.code == 0, done.text
+    said = "warning: the pytorch backend, which was not asked for, will not load: needs libtorch.so"
+    assert said in done.err
+
+
+def test_backend_that_was_asked_for_may_not(with_pytorch):
+    done = with_pytorch.build("-c", "core", "-c", "pytorch")
+    assert done.code == 9
+    assert "backends/pytorch/libtriton_pytorch.so: needs libtorch.so" in done.err
 
 
 def test_component_that_no_archive_has_is_refused(archives):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from tritonbuild.paths import Workspace
     from tritonbuild.plan.model import Plan
+    from tritonbuild.stage.elf import ElfReport, Problem
     from tritonbuild.stage.libraries import SystemLibraries
 
 
@@ -78,6 +80,7 @@ def verify_tree(
         system=system,
         installable=installable,
     )
+    report = _set_aside(report, plan.selection.components)
     if always_there is not None:
         more = {
             library: package
@@ -105,3 +108,28 @@ def verify_tree(
     )
     write_manifest(ws.manifest_path, manifest)
     return {"files": report.files, "source": report.source}
+
+
+_BACKEND = re.compile(r"backends/([^/]+)/")
+
+
+def _set_aside(report: ElfReport, components: Collection[str]) -> ElfReport:
+    """Return a report without the problems of backends that nobody asked for, which are told.
+
+    An archive has every backend that its makers built. One that lacks its libraries does not load,
+    and the server runs without it.
+    """
+    kept: list[Problem] = []
+    aside: dict[str, list[Problem]] = {}
+    for problem in report.problems:
+        found = _BACKEND.match(problem.file)
+        if found and found[1] not in components:
+            aside.setdefault(found[1], []).append(problem)
+        else:
+            kept.append(problem)
+    for backend, problems in aside.items():
+        more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        terminal.warning(
+            f"the {backend} backend, which was not asked for, will not load: {problems[0].what}{more}"
+        )
+    return replace(report, problems=tuple(kept))
