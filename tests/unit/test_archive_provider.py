@@ -253,6 +253,21 @@ def test_an_archive_of_ones_own_takes_its_place(archives):
 # --- what does not fit ------------------------------------------------------------------------
 
 
+def test_an_archive_of_ones_own_has_its_boards_libraries(cli, tmp_path):
+    """NVIDIA's archive of the board's release is not known here; those of others for its JetPack are."""
+    file = tmp_path / "tritonserver2.41.0-igpu.tar.gz"
+    file.touch()
+    done = cli(
+        "plan", "--board", "jetson-orin-jetpack6", "--from", "archive", "--json",
+        "--archive", f"tritonserver={file}",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    steps = {step["id"]: step for step in json.loads(done.out)["steps"]}
+    libraries = steps["verify"]["details"]["libraries"]
+    assert libraries["libcudart.so.12"] == "cuda-cudart-12-2"
+    assert libraries["libnvinfer.so.8"] == "libnvinfer8"
+
+
 def test_archive_for_another_jetpack_is_named_with_what_would_fit(archives):
     archives.write_release("tiny-2", version="2.0.0")
     archives.write_release(platform="jetpack5.1", summary="JetPack 5.1", os="ubuntu-20.04")

@@ -65,7 +65,7 @@ def plan_archive_steps(book: RecipeBook, selection: Selection) -> tuple[Step, ..
     )  # fmt: skip
     more = {
         "bundled": {name: list(libs) for name, libs in system.bundled_packages.items()},
-        "libraries": dict(tree.libraries) if tree else {},
+        "libraries": dict(tree.libraries) if tree else _list_libraries(book, selection),
         "runtime_packages": dict(_find_modules(book, selection)),
     }
     verify = plan_verify(selection, system, more, needs=(root.id, assemble.id))
@@ -105,6 +105,20 @@ def _find_tree(release: Release, board: Board, system: str) -> ServerTree | None
 def _fits(tree: ServerTree, board: Board, system: str) -> bool:
     has_gpu = board.cuda is not None or not tree.cuda
     return tree.arch == board.arch and system in tree.os and has_gpu
+
+
+def _list_libraries(book: RecipeBook, selection: Selection) -> dict[str, str]:
+    """Return what a board's system may have installed for an archive that no release has.
+
+    It is what the archives of other releases for the same board and system want: the libraries are
+    JetPack's, and the same for all.
+    """
+    board = book.board(selection.board)
+    found: dict[str, str] = {}
+    for name in book.names("releases"):
+        tree = _find_tree(book.release(name), board, selection.os)
+        found.update(tree.libraries if tree else {})
+    return found
 
 
 def _make_refusal(book: RecipeBook, selection: Selection) -> UsageError:
