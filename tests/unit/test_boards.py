@@ -108,6 +108,12 @@ def test_packages_of_a_component_are_named_for_every_system(name):
 
 REFUSED = [
     pytest.param(
+        ("jetson-orin-jetpack5", "--release", "r20.09", "-c", "tnn"),
+        "tnn from source does not work on jetson-orin-jetpack5: its release, r20.09, knows no JetPack",
+        "hint: build it for generic-arm64 with the same --os; it runs on the CPU",
+        id="a release from before JetPack's switches",
+    ),
+    pytest.param(
         ("generic-arm64", "--os", "debian-13"),
         "core cannot be built with Python 3.13 (os/debian-13): this release makes the core's wheel "
         "with distutils",
