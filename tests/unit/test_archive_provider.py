@@ -100,6 +100,15 @@ class ArchiveWorld:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text), encoding="utf-8")
 
+    def write_backend(self, name):
+        self.write(f"components/{name}", f"""\
+            name: {name}
+            summary: a backend for tests
+            kind: backend
+            archive: {{}}
+            artefacts: {{archive: [backends/{name}/libtriton_{name}.so]}}
+        """)  # fmt: skip
+
     def write_release(self, name="tiny-1", **changes):
         values = {
             "name": name, "version": "1.0.0", "platform": "igpu", "summary": "JetPack 6",
@@ -321,13 +330,7 @@ def test_archive_without_a_server_says_what_it_holds(archives):
 
 
 def test_component_that_the_archive_lacks_is_named(archives):
-    archives.write("components/python", """\
-        name: python
-        summary: a backend for tests
-        kind: backend
-        archive: {}
-        artefacts: {archive: [backends/python/libtriton_python.so]}
-    """)  # fmt: skip
+    archives.write_backend("python")
     done = archives.build("-c", "core", "-c", "python")
     assert done.code == 9
     assert "python: backends/python/libtriton_python.so is missing" in done.err
@@ -345,13 +348,7 @@ def with_pytorch(archives, tmp_path, require_or_skip):
         subprocess.run(argv, input="", text=True, check=True)
     name = "tritonserver/backends/pytorch/libtriton_pytorch.so"
     pack(archives.file, (*good(), member(name, backend.read_bytes())))
-    archives.write("components/pytorch", """\
-        name: pytorch
-        summary: a backend for tests
-        kind: backend
-        archive: {}
-        artefacts: {archive: [backends/pytorch/libtriton_pytorch.so]}
-    """)  # fmt: skip
+    archives.write_backend("pytorch")
     return archives
 
 

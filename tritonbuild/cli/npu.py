@@ -158,13 +158,12 @@ def _read_recorded(recorded: str) -> str:
 
     from tritonbuild.errors import UsageError
 
-    if recorded == "-":
-        return sys.stdin.buffer.read().decode("utf-8-sig", errors="replace")
     try:
-        return Path(recorded).read_bytes().decode("utf-8-sig", errors="replace")
+        content = sys.stdin.buffer.read() if recorded == "-" else Path(recorded).read_bytes()
     except OSError as err:
         msg = f"{recorded} cannot be read: {err.strerror}"
         raise UsageError(msg, hint="--recorded takes a file with what the demo printed") from None
+    return content.decode("utf-8-sig", errors="replace")
 
 
 def _prove(

@@ -51,6 +51,8 @@ MODELS = {
     )
 }
 
+_ROOM = "the work directory must be writable and have room"
+
 # The numbers in affine.onnx (templates/smoke/make_affine.py): Y = X WEIGHTS + BIAS.
 WEIGHTS = ((1.0, -0.5, 0.25), (2.0, 0.75, -1.0), (-1.5, 1.0, 0.5), (0.5, -2.0, 1.25))
 BIAS = (0.5, -1.0, 2.0)
@@ -102,5 +104,22 @@ def write_models(
                 shutil.copyfile(source / "affine.onnx", folder / name / "1" / "model.onnx")
     except OSError as err:
         msg = f"cannot write the smoke test's models to {folder}: {err}"
-        raise HostError(msg, hint="the work directory must be writable and have room") from err
+        raise HostError(msg, hint=_ROOM) from err
     return names
+
+
+def copy_model(source: Path, target: Path) -> None:
+    """Copy a model into a repository.
+
+    Args:
+        source: The model's folder.
+        target: What it becomes, whose own folder need not be there yet.
+
+    Raises:
+        HostError: It cannot be read, or not be written there.
+    """
+    try:
+        shutil.copytree(source, target)
+    except OSError as err:
+        msg = f"cannot copy the model {source}: {err}"
+        raise HostError(msg, hint=_ROOM) from err

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tritonbuild.errors import HostError, UsageError
+from tritonbuild.errors import UsageError
 from tritonbuild.smoke.client import AnswerError, Tensor
-from tritonbuild.smoke.models import MODELS
+from tritonbuild.smoke.models import MODELS, copy_model
 from tritonbuild.smoke.trial import Check, Trial, check_equal, fail, shorten
 
 if TYPE_CHECKING:
@@ -51,11 +50,7 @@ def write_own_models(models_dir: Path, folders: Sequence[Path]) -> list[str]:
     names = []
     for folder in folders:
         source = folder.resolve()
-        try:
-            shutil.copytree(source, models_dir / source.name)
-        except (OSError, shutil.Error) as err:
-            msg = f"cannot copy the model {source}: {err}"
-            raise HostError(msg, hint="the work directory must be writable and have room") from err
+        copy_model(source, models_dir / source.name)
         names.append(source.name)
     return names
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
 from typing import TYPE_CHECKING
 
+from tritonbuild.smoke.models import copy_model
 from tritonbuild.smoke.trial import Check, CheckSkippedError, Trial, fail, shorten
 
 if TYPE_CHECKING:
@@ -39,9 +39,12 @@ def write_repository(models_dir: Path) -> None:
     In that mode it starts a server in itself, which loads every model that it finds and gives up
     where one of them cannot be loaded (triton_loader.cc sets no model control mode). One of the
     smoke test's cannot be on purpose.
+
+    Raises:
+        HostError: The repository cannot be written.
     """
     if (models_dir / _MODEL).is_dir():
-        shutil.copytree(models_dir / _MODEL, models_dir / _REPOSITORY / _MODEL)
+        copy_model(models_dir / _MODEL, models_dir / _REPOSITORY / _MODEL)
 
 
 def _run_http(trial: Trial) -> str:

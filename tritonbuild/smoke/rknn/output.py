@@ -279,8 +279,8 @@ class _Reader:
 
     def _find_order(self) -> tuple[_Line, ...]:
         """Return all lines in the order of the demo's version."""
-        firsts = (line for line, _, _ in self._found if line in (_PICTURE[0], _MODEL[0]))
-        model_first = next(firsts, None) is _MODEL[0] and _PICTURE[0] in firsts
+        found = [line for line, _, _ in self._found if line in (_PICTURE[0], _MODEL[0])]
+        model_first = _PICTURE[0] in found and found[0] is _MODEL[0]
         return _LINES_SINCE_1_6 if model_first else _LINES
 
     def _fail(self, message: str) -> SmokeTestError:
