@@ -139,6 +139,8 @@ class TestBoard:
     def crash(self) -> None:
         """End everything that runs there, at once."""
         self.stack.close()
+        # What ends with its namespace ends a moment later, and its port is wanted again.
+        wait_for(lambda: not answers(self.port), "the board's sshd is gone")
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
